@@ -1,0 +1,1 @@
+"""Every byte on disk goes through this folder."""

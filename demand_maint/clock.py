@@ -1,0 +1,33 @@
+"""The only place that reads the computer's clocks.
+
+Everything that decides takes ``now`` as an argument; everything that lives takes a `Clock`.
+"""
+
+import time
+from typing import Protocol
+
+__all__ = ["Clock", "SystemClock"]
+
+
+class Clock(Protocol):
+    """Wall time for what is written down, monotonic time for how long something took."""
+
+    def now(self) -> float:
+        """Seconds since 1970-01-01T00:00:00Z."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back; its zero means nothing."""
+
+
+class SystemClock:
+    """The computer's own clocks."""
+
+    __slots__ = ()
+
+    def now(self) -> float:
+        """Seconds since 1970-01-01T00:00:00Z."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed moment."""
+        return time.monotonic()

@@ -1,0 +1,116 @@
+"""Slots of wall-clock time in one zone, vectorised.
+
+Keys are floored to the step in the configured zone, so that a stamp of 08:25:42 meets the one of 08:00 a week before, also
+across a change of daylight saving. Times are epoch seconds (UTC) throughout; *local* seconds are the wall clock read as if it
+were UTC.
+"""
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["TimeGrid"]
+
+Seconds = NDArray[np.int64]
+DAY = 86400
+
+
+class TimeGrid:
+    """Slots of `step` seconds in `zone`.
+
+    >>> grid = TimeGrid("Europe/London", 3600)
+    >>> grid.floor([1_467_880_742.0]).tolist()
+    [1467878400]
+    """
+
+    __slots__ = ("_utc", "step", "zone")
+
+    def __init__(self, zone: str, step: int) -> None:
+        self.zone = zone
+        self.step = step
+        self._utc = zone == "UTC"
+
+    def local(self, epochs: Any) -> Seconds:
+        """Wall-clock seconds of `epochs` (any shape)."""
+        whole = np.floor(np.asarray(epochs, dtype=np.float64)).astype(np.int64)
+        return whole if self._utc else whole + self._offsets(whole)
+
+    def epoch(self, local: Any) -> Seconds:
+        """Epoch seconds of wall-clock seconds; a repeated hour is its first, a skipped one is shifted forward."""
+        wall = np.asarray(local, dtype=np.int64)
+        if self._utc or wall.size == 0:
+            return wall
+        # An offset is right where it maps back to itself; try the one before the nearest change first, so the first wins.
+        before = self._offsets(wall - DAY)
+        early = wall - before
+        late = wall - self._offsets(wall + DAY)
+        return np.where(
+            self._offsets(early) == before, early, np.where(self._offsets(late) + late == wall, late, early)
+        )
+
+    def floor(self, epochs: Any) -> Seconds:
+        """First second of the slot that each of `epochs` falls into.
+
+        Slots up to one hour long are counted from the offset in force, so the two passes of a repeated hour stay apart.
+        """
+        whole = np.floor(np.asarray(epochs, dtype=np.float64)).astype(np.int64)
+        if self._utc:
+            return whole - whole % self.step
+        wall = whole + self._offsets(whole)
+        down = wall % self.step
+        return whole - down if self.step <= 3600 else self.epoch(wall - down)
+
+    def shift(self, slots: Any, seconds: int) -> Seconds:
+        """Slots at the same wall-clock time `seconds` later (earlier where negative)."""
+        return self.epoch(self.local(slots) + seconds)
+
+    def day(self, epochs: Any) -> Seconds:
+        """Local calendar day of each of `epochs`, in days since 1970-01-01."""
+        return self.local(epochs) // DAY
+
+    def day_start(self, days: Any) -> Seconds:
+        """Epoch second at which each local calendar day begins."""
+        return self.epoch(np.asarray(days, dtype=np.int64) * DAY)
+
+    def _offsets(self, epochs: Seconds) -> Seconds:
+        if epochs.size == 0:
+            return epochs
+        first, last = int(epochs.min()), int(epochs.max())
+        years = range(max(_year(first) - 1, 1900), min(_year(last) + 1, 2200) + 1)
+        parts = [_transitions(self.zone, year) for year in years]
+        starts = np.concatenate([part[0] for part in parts])
+        offsets = np.concatenate([part[1] for part in parts])
+        return offsets[np.maximum(np.searchsorted(starts, epochs, side="right") - 1, 0)]
+
+
+def _year(epoch: int) -> int:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=epoch)).year
+
+
+def _offset(zone: ZoneInfo, epoch: int) -> int:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=epoch)
+    offset = moment.astimezone(zone).utcoffset()
+    return int(offset.total_seconds()) if offset is not None else 0
+
+
+@lru_cache(maxsize=1024)
+def _transitions(name: str, year: int) -> tuple[Seconds, Seconds]:
+    """Moments of `year` (UTC) from which an offset holds, its first second included, and those offsets in seconds."""
+    zone = ZoneInfo(name)
+    begin = int(datetime(year, 1, 1, tzinfo=UTC).timestamp())
+    end = int(datetime(year + 1, 1, 1, tzinfo=UTC).timestamp())
+    starts, offsets = [begin], [_offset(zone, begin)]
+    for noon in range(begin + DAY, end + 1, DAY):
+        if _offset(zone, noon) != offsets[-1]:
+            low, high = noon - DAY, noon
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (middle, high) if _offset(zone, middle) == offsets[-1] else (low, middle)
+            if high < end:
+                starts.append(high)
+                offsets.append(_offset(zone, high))
+    return np.array(starts, dtype=np.int64), np.array(offsets, dtype=np.int64)

@@ -1,0 +1,27 @@
+"""Fixtures every test shares, and the option that turns the long campaigns on."""
+
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the switch between a campaign's small tier and its big one."""
+    parser.addoption("--big", action="store_true", help="run every campaign in its big tier (hours)")
+
+
+@pytest.fixture
+def big(request: pytest.FixtureRequest) -> bool:
+    """Whether this run wants the big tier of a campaign."""
+    return bool(request.config.getoption("--big"))
+
+
+@pytest.fixture(autouse=True)
+def blockbuster(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
+    """Raise where a coroutine under test calls something that blocks its loop."""
+    if request.node.get_closest_marker("asyncio") is None:
+        yield None
+        return
+    with blockbuster_ctx("demand_maint") as guard:
+        yield guard
