@@ -224,11 +224,11 @@ class MaintainerBusyError(DemandMaintError):
 
 
 class UnsupportedFilesystemError(DemandMaintError):
-    """This file system cannot keep the promises."""
+    """The file system cannot keep the promises."""
 
 
 class AttachError(DemandMaintError):
-    """This object cannot be attached to."""
+    """The object given cannot be attached to."""
 
 
 class ClosedError(DemandMaintError):
