@@ -1,0 +1,306 @@
+"""One maintenance cycle, written once for three drivers.
+
+Rule 1: everything about the *order* of maintenance lives here; nothing here touches a file, a clock or a loop.
+Rule 2: the generator yields a step and receives what came of it; it never asks who carries it out.
+Rule 3: at most one training decision and at most one change of champion per cycle.
+Rule 4: live truth speaks first. A regression is taken back and a proven candidate promoted before anything is trained.
+Rule 5: a cycle always ends in a `CycleResult`; only the driver's own faults are exceptions.
+
+`HybridModelManager` drives it blocking, `MaintenanceRuntime` in asyncio, the replay in virtual time.
+"""
+
+from collections.abc import Generator
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+from demand_maint.core.jobs import JobKind, TrainingOutcome
+from demand_maint.core.policy import Action, Decision
+from demand_maint.core.versions import GateVerdict
+
+__all__ = [
+    "STATUSES",
+    "Agenda",
+    "Cycle",
+    "CycleResult",
+    "Discard",
+    "Enter",
+    "Evaluate",
+    "Failed",
+    "Promote",
+    "Promoted",
+    "Rollback",
+    "Settle",
+    "Standing",
+    "Step",
+    "Train",
+    "Vetoed",
+    "maintenance_cycle",
+]
+
+# every status a cycle can end in, and what it means: the README and `--help` read this table
+STATUSES: dict[str, str] = {
+    "no_action": "no rule asked for anything",
+    "blocked": "a rule asked for a training; a cooldown, the budget, a feed fault or missing rows forbade it",
+    "advised": "a rule asked for a training; this tier only advises",
+    "candidate": "a challenger was trained and entered the line-up; live truth will decide",
+    "deployed": "a new champion serves",
+    "rejected": "a challenger did not earn its place; the champion stays",
+    "rolled_back": "a regression was taken back; an earlier champion serves",
+    "vetoed": "a veto hook refused the promotion; the champion stays",
+    "failed": "no challenger came out of the training; the champion stays",
+}
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """What live truth says of one member of the line-up.
+
+    For the role ``candidate`` the verdict compares it with the champion; for ``previous`` it compares the champion on probation
+    with its predecessor, so that ``worse`` means the champion has to go.
+    """
+
+    version: int
+    role: Literal["candidate", "previous"]
+    kind: JobKind
+    verdict: GateVerdict
+    expired: bool = False
+
+
+class Agenda(Struct, frozen=True, kw_only=True):
+    """All a cycle needs to know, assessed by its driver at `now` (epoch seconds).
+
+    `live` tells whether predictions go through a `ModelHandle`, so that a line-up can judge; `rollbacks_left` is what remains of
+    the month's automatic rollbacks; `advise` names kinds of training that are only advised.
+    """
+
+    now: float
+    decision: Decision
+    promotion: Literal["live", "gate", "metadata"]
+    live: bool
+    matured_days: int = 7
+    standings: tuple[Standing, ...] = ()
+    rollbacks_left: int = 3
+    advise: frozenset[str] = frozenset()
+    advise_all: bool = False
+
+
+class Train(Struct, frozen=True, kw_only=True):
+    """Fit a challenger; rows from `train_until` on are held out (``None`` trains on all). Answer: `TrainingOutcome` or `Failed`."""
+
+    kind: JobKind
+    train_until: float | None = None
+
+
+class Evaluate(Struct, frozen=True, kw_only=True):
+    """Compare a challenger with the champion by `method`. Answer: `GateVerdict`."""
+
+    challenger: TrainingOutcome
+    kind: JobKind
+    method: Literal["gate", "metadata"]
+    since: float | None = None
+
+
+class Enter(Struct, frozen=True, kw_only=True):
+    """Let a challenger into the line-up as candidate, in place of undecided ones of its kind. Answer: its version number."""
+
+    challenger: TrainingOutcome
+    kind: JobKind
+    replaces: tuple[int, ...] = ()
+
+
+class Promote(Struct, frozen=True, kw_only=True):
+    """Make a challenger, or a candidate that already has a version, champion. Answer: `Promoted` or `Vetoed`."""
+
+    kind: JobKind
+    verdict: GateVerdict
+    challenger: TrainingOutcome | None = None
+    version: int | None = None
+
+
+class Discard(Struct, frozen=True, kw_only=True):
+    """Drop a challenger or a candidate. Answer: ``None``."""
+
+    kind: JobKind
+    verdict: GateVerdict
+    challenger: TrainingOutcome | None = None
+    version: int | None = None
+    expired: bool = False
+
+
+class Rollback(Struct, frozen=True, kw_only=True):
+    """Take the champion back. Answer: the version that serves now."""
+
+    verdict: GateVerdict
+
+
+class Settle(Struct, frozen=True, kw_only=True):
+    """The champion passed its probation: its predecessor leaves the line-up. Answer: ``None``."""
+
+    version: int
+
+
+class Failed(Struct, frozen=True, kw_only=True):
+    """No challenger came out; `reason` as in `TrainingFailedError`."""
+
+    reason: str
+    detail: str
+
+
+class Promoted(Struct, frozen=True, kw_only=True):
+    """The version that serves now."""
+
+    version: int
+
+
+class Vetoed(Struct, frozen=True, kw_only=True):
+    """A veto hook refused, and said why."""
+
+    reason: str
+
+
+Step = Train | Evaluate | Enter | Promote | Discard | Rollback | Settle
+
+
+class CycleResult(Struct, frozen=True, kw_only=True):
+    """What a cycle came to; `status` is a key of `STATUSES`."""
+
+    status: str
+    action: str
+    rule: str
+    reason: str
+    verdict: GateVerdict | None = None
+    version: int | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+Cycle = Generator[Step, Any, CycleResult]
+
+_KINDS: dict[Action, JobKind] = {Action.FINE_TUNE: "fine_tune", Action.FULL_RETRAIN: "full"}
+
+
+def maintenance_cycle(agenda: Agenda) -> Cycle:
+    """Yield the steps of one cycle; return what it came to."""
+    settled = yield from _hear_live_truth(agenda)
+    if settled is not None:
+        return settled
+    decision = agenda.decision
+    kind = _KINDS.get(decision.action)
+    if kind is None:
+        return _result(agenda, "no_action")
+    if decision.blocked_by is not None:
+        return _result(agenda, "blocked", reason=f"{decision.reason}; {decision.blocked_by}")
+    if agenda.advise_all or kind in agenda.advise:
+        return _result(agenda, "advised")
+    return (yield from _train(agenda, kind))
+
+
+def _hear_live_truth(agenda: Agenda) -> Cycle | Generator[Step, Any, CycleResult | None]:
+    for standing in agenda.standings:
+        if standing.role != "previous":
+            continue
+        if standing.verdict.verdict == "worse" and agenda.rollbacks_left > 0 and not agenda.advise_all:
+            version = yield Rollback(verdict=standing.verdict)
+            return _own_result("rolled_back", "probation", "live truth shows a regression", standing.verdict, version)
+        if standing.verdict.verdict == "worse":
+            return _own_result(
+                "advised",
+                "probation",
+                "live truth shows a regression; roll back by hand",
+                standing.verdict,
+                standing.version,
+            )
+        if standing.expired:
+            yield Settle(version=standing.version)
+    for standing in agenda.standings:
+        if standing.role != "candidate":
+            continue
+        verdict = standing.verdict
+        if verdict.verdict == "not_worse" and not agenda.advise_all:
+            return (
+                yield from _promote(
+                    Promote(kind=standing.kind, verdict=verdict, version=standing.version),
+                    "line-up",
+                    "proved itself on live truth",
+                )
+            )
+        if verdict.verdict == "worse" or standing.expired:
+            yield Discard(kind=standing.kind, verdict=verdict, version=standing.version, expired=standing.expired)
+            why = "live truth shows it is worse" if verdict.verdict == "worse" else "undecided for too long"
+            return _own_result("rejected", "line-up", why, verdict, standing.version)
+    return None
+
+
+def _train(agenda: Agenda, kind: JobKind) -> Cycle:
+    live = agenda.promotion == "live" and agenda.live
+    gated = agenda.promotion != "metadata" and not live
+    holdout = agenda.now - agenda.matured_days * 86400.0 if gated else None
+    outcome = yield Train(kind=kind, train_until=holdout)
+    if isinstance(outcome, Failed):
+        return _result(agenda, "failed", reason=f"{agenda.decision.reason}; {outcome.reason}: {outcome.detail}")
+    if live:
+        version = yield Enter(challenger=outcome, kind=kind, replaces=_replaced(agenda, kind))
+        return _result(agenda, "candidate", version=version)
+    verdict: GateVerdict = yield Evaluate(
+        challenger=outcome, kind=kind, method="gate" if gated else "metadata", since=holdout
+    )
+    if verdict.verdict != "not_worse":
+        yield Discard(kind=kind, verdict=verdict, challenger=outcome)
+        return _result(agenda, "rejected", verdict=verdict)
+    if gated:  # the one that was judged has not seen the newest days; the one that serves should
+        outcome = yield Train(kind=kind)
+        if isinstance(outcome, Failed):
+            return _result(
+                agenda,
+                "failed",
+                reason=f"{agenda.decision.reason}; {outcome.reason}: {outcome.detail}",
+                verdict=verdict,
+            )
+    promoted = yield from _promote(
+        Promote(kind=kind, verdict=verdict, challenger=outcome), agenda.decision.rule, agenda.decision.reason
+    )
+    return _result(agenda, promoted.status, reason=promoted.reason, verdict=verdict, version=promoted.version)
+
+
+def _promote(step: Promote, rule: str, reason: str) -> Cycle:
+    answer = yield step
+    if isinstance(answer, Vetoed):
+        yield Discard(kind=step.kind, verdict=step.verdict, challenger=step.challenger, version=step.version)
+        return _own_result("vetoed", rule, f"{reason}; vetoed: {answer.reason}", step.verdict, step.version)
+    return _own_result("deployed", rule, reason, step.verdict, answer.version)
+
+
+def _replaced(agenda: Agenda, kind: JobKind) -> tuple[int, ...]:
+    """Give undecided candidates of this kind that had their days of truth; younger ones keep their chance."""
+    candidates = [standing for standing in agenda.standings if standing.role == "candidate" and standing.kind == kind]
+    return tuple(standing.version for standing in candidates if standing.verdict.days >= agenda.matured_days)
+
+
+def _result(
+    agenda: Agenda,
+    status: str,
+    *,
+    reason: str | None = None,
+    verdict: GateVerdict | None = None,
+    version: int | None = None,
+) -> CycleResult:
+    decision = agenda.decision
+    return CycleResult(
+        status=status,
+        action=decision.action.value,
+        rule=decision.rule,
+        reason=reason or decision.reason,
+        verdict=verdict,
+        version=version,
+        evidence=decision.evidence,
+    )
+
+
+def _own_result(status: str, rule: str, reason: str, verdict: GateVerdict, version: int | None) -> CycleResult:
+    action = {
+        "deployed": "promote",
+        "rolled_back": "rollback",
+        "rejected": "discard",
+        "vetoed": "discard",
+        "advised": "none",
+    }[status]
+    return CycleResult(status=status, action=action, rule=rule, reason=reason, verdict=verdict, version=version)
