@@ -108,6 +108,7 @@ class LineUpEntry(Struct, frozen=True, kw_only=True):
     version: int
     role: Literal["champion", "base", "candidate", "previous"]
     entered_at: float
+    kind: Literal["full", "fine_tune"] = "full"
     until: float | None = None
 
 
@@ -148,6 +149,7 @@ class Commit(Struct, frozen=True, kw_only=True):
 
     `champion` and `base` are version numbers. `files` holds the hashes of every version that this commit needs.
     ``init``, ``adopt``, ``deploy``, ``promote`` and ``rollback`` set the champion; the others keep it and change the line-up or baseline.
+    `subject` is the version a commit is about where that is not the champion: the candidate that entered or was discarded.
     """
 
     number: int
@@ -156,6 +158,7 @@ class Commit(Struct, frozen=True, kw_only=True):
     champion: int
     base: int
     previous: int | None = None
+    subject: int | None = None
     line_up: tuple[LineUpEntry, ...] = ()
     baseline: Baseline | None = None
     fine_tunes: int = 0
