@@ -24,6 +24,9 @@
     │   ├── NothingToRollBackError      no earlier version left
     │   ├── DamagedRegistryError        a commit or version on disk is not what was written
     │   ├── NewerFormatError            written by a newer release
+    │   ├── LostRaceError               somebody else committed first
+    │   ├── CommitUnconfirmedError      committed, but the disk did not confirm it
+    │   ├── DeployRefusedError          the model did not pass validation or the comparison
     │   └── PathError                   a path that leaves the root
     ├── MaintainerBusyError             another process maintains this root
     ├── UnsupportedFilesystemError      no working flock or link here
@@ -36,14 +39,17 @@ The leaves take facts and build the sentence; the sentence ends with what to do.
 __all__ = [
     "AttachError",
     "ClosedError",
+    "CommitUnconfirmedError",
     "ConfigError",
     "DamagedModelError",
     "DamagedRegistryError",
     "DataError",
     "DemandMaintError",
+    "DeployRefusedError",
     "HistoryFileError",
     "IncompatibleBaseError",
     "InsufficientDataError",
+    "LostRaceError",
     "MaintainerBusyError",
     "MissingFeaturesError",
     "ModelFileError",
@@ -207,6 +213,37 @@ class DamagedRegistryError(RegistryError):
 
 class NewerFormatError(RegistryError):
     """A newer release wrote this; it is served, never changed."""
+
+
+class LostRaceError(RegistryError):
+    """Another commit came first."""
+
+    def __init__(self, expected: int, found: int, champion: int) -> None:
+        self.expected = expected
+        self.found = found
+        super().__init__(
+            f"Another process committed first: decided on commit {expected}, found {found} (champion version {champion}). "
+            "Nothing was changed. Look at `demand-maint history` and decide again."
+        )
+
+
+class CommitUnconfirmedError(RegistryError):
+    """The commit is there and serves, but a power loss now could take it back."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        self.number = number
+        super().__init__(
+            f"Commit {number} is written and serves, but the disk did not confirm it: {reason}. "
+            "Run `demand-maint verify` once the disk is well."
+        )
+
+
+class DeployRefusedError(RegistryError):
+    """A model was looked at and refused; `reasons` are codes for programs."""
+
+    def __init__(self, message: str, reasons: tuple[str, ...] = ()) -> None:
+        self.reasons = reasons
+        super().__init__(message)
 
 
 class PathError(RegistryError):

@@ -1,0 +1,418 @@
+"""The file-system door: the only way from this package to a disk.
+
+Every path is relative to one root and checked; nothing is read or written outside, whatever a path, a link or a metadata file
+says. What is not finished yet carries a name that starts with `TEMP`, and its maker holds a lock on it: `sweep` removes those
+that nobody holds any more.
+"""
+
+import contextlib
+import errno
+import mmap
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from demand_maint._storage.disk import Disk
+from demand_maint.errors import PathError
+
+__all__ = ["TEMP", "Door", "FileTooLargeError", "UnconfirmedWriteError", "read_regular_file"]
+
+TEMP = ".tmp-"
+_TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR}
+
+
+class UnconfirmedWriteError(OSError):
+    """The new name is there, but the disk did not confirm that it will survive a power loss."""
+
+
+class FileTooLargeError(OSError):
+    """The file is larger than the caller wants to read."""
+
+    def __init__(self, path: str, size: int, limit: int) -> None:
+        super().__init__(errno.EFBIG, f"File of {size} bytes is over the limit of {limit}", path)
+
+
+def read_regular_file(path: str | Path, limit: int | None = None, disk: Disk | None = None) -> bytes:
+    """Bytes of a regular file, wherever it is; a link, directory or FIFO is refused and never waited for.
+
+    Parameters
+    ----------
+    path
+        The file.
+    limit
+        Largest size that is read, bytes; ``None`` for no limit.
+    disk
+        The calls to use.
+
+    Raises
+    ------
+    PathError
+        Not a regular file.
+    FileTooLargeError
+        Over `limit`.
+    """
+    disk = disk or Disk()
+    try:
+        descriptor = disk.open_read(os.fspath(path))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise PathError(f"{path} is a symbolic link. Give the path of the file itself.") from None
+        raise
+    except ValueError:  # an embedded NUL
+        raise PathError(f"{str(path)!r} is no path.") from None
+    try:
+        size = disk.regular_size(descriptor)
+        if size is None:
+            raise PathError(f"{path} is no regular file. Give the path of a file.")
+        if limit is not None and size > limit:
+            raise FileTooLargeError(os.fspath(path), size, limit)
+        return disk.read(descriptor, size)
+    finally:
+        disk.close(descriptor)
+
+
+class Door:
+    """The file system below `root`.
+
+    Parameters
+    ----------
+    root
+        Folder that nothing leaves. It is made on the first write.
+    disk
+        The raw calls; tests pass one that records or fails.
+    """
+
+    __slots__ = ("_prefix", "disk", "root")
+
+    def __init__(self, root: str | Path, disk: Disk | None = None) -> None:
+        if "\0" in os.fspath(root):
+            raise PathError("A root with a NUL character is no path.")
+        self.root = Path(root).resolve()
+        self.disk = disk or Disk()
+        self._prefix = os.fspath(self.root)
+
+    def path(self, rel: str) -> Path:
+        """Absolute path of `rel`, checked: for children and libraries that open files themselves."""
+        return Path(self._safe(rel))
+
+    # reading
+
+    def read_bytes(self, rel: str, limit: int | None = None) -> bytes:
+        """Return the content of a regular file of at most `limit` bytes."""
+        return read_regular_file(self._safe(rel), limit, self.disk)
+
+    def exists(self, rel: str) -> bool:
+        """Whether there is an entry of this name, a dangling link included."""
+        try:
+            self.disk.stat(self._safe(rel))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def is_dir(self, rel: str) -> bool:
+        """Whether this is a directory itself, and no link to one."""
+        try:
+            return stat.S_ISDIR(self.disk.stat(self._safe(rel)).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def size(self, rel: str) -> int:
+        """Size of the file, bytes."""
+        return self.disk.stat(self._safe(rel)).st_size
+
+    def listdir(self, rel: str = ".") -> list[str]:
+        """Sorted names in a directory; none where it is missing."""
+        try:
+            return sorted(self.disk.list(self._safe(rel)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    # writing
+
+    def makedirs(self, rel: str = ".") -> None:
+        """Make a directory and those above it, durably."""
+        path = self._safe(rel)
+        missing: list[str] = []
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for one in reversed(missing):
+            try:
+                self.disk.make_dir(one)
+            except FileExistsError:
+                if not os.path.isdir(one):
+                    raise
+            self.disk.sync_dir(os.path.dirname(one))
+
+    def write_new(self, rel: str, data: bytes, *, sync: bool = True) -> None:
+        """Write a file that was not there; half a file never stays. The directory is left for the caller to sync."""
+        path = self._safe(rel)
+        descriptor = self.disk.create(path)
+        try:
+            self._fill(descriptor, path, data, sync=sync)
+        finally:
+            self.disk.close(descriptor)
+
+    def replace(self, rel: str, data: bytes, *, sync: bool = True) -> None:
+        """Put `data` in the place of whatever was there, in one step."""
+        target = self._safe(rel)
+        with self._temporary(rel) as (descriptor, temp):
+            self.disk.write(descriptor, data)
+            if sync:
+                self.disk.sync(descriptor)
+            self.disk.rename(temp, target)
+        if sync:
+            self.disk.sync_dir(os.path.dirname(target))
+
+    def put_if_absent(self, rel: str, data: bytes) -> bool:
+        """Give complete, durable content a name that nobody had; ``False`` where somebody was first.
+
+        Raises
+        ------
+        UnconfirmedWriteError
+            The name is there, but its directory could not be synced.
+        """
+        target = self._safe(rel)
+        with self._temporary(rel) as (descriptor, temp):
+            self.disk.write(descriptor, data)
+            self.disk.sync(descriptor)
+            try:
+                self.disk.link(temp, target)
+            except FileExistsError:
+                return False
+            try:
+                self.disk.sync_dir(os.path.dirname(target))
+            except OSError as error:
+                raise UnconfirmedWriteError(error.errno, error.strerror, target) from error
+        return True
+
+    def append(self, rel: str, data: bytes, *, sync: bool = False) -> None:
+        """Add `data` in one write; a torn last line of somebody who died is ended first."""
+        path = self._safe(rel)
+        descriptor = self.disk.open_append(path)
+        try:
+            torn = self.disk.read_last(descriptor) not in {b"", b"\n"}
+            self.disk.write(descriptor, b"\n" + data if torn else data)
+            if sync:
+                self.disk.sync(descriptor)
+        finally:
+            self.disk.close(descriptor)
+        if sync:
+            self.disk.sync_dir(os.path.dirname(path))
+
+    def link_new(self, src: str, dst: str) -> bool:
+        """Give a file a second name; ``False`` where it is taken. The directory is left for the caller to sync."""
+        try:
+            self.disk.link(self._safe(src), self._safe(dst))
+        except FileExistsError:
+            return False
+        return True
+
+    def rename(self, src: str, dst: str) -> None:
+        """Move and make it durable; a file that was at `dst` is replaced."""
+        source, target = self._safe(src), self._safe(dst)
+        self.disk.rename(source, target)
+        self.disk.sync_dir(os.path.dirname(target))
+        if os.path.dirname(source) != os.path.dirname(target):
+            self.disk.sync_dir(os.path.dirname(source))
+
+    def rename_new(self, src: str, dst: str) -> bool:
+        """Move a directory to a name that nobody has; ``False`` where it is taken by anything but an empty directory."""
+        try:
+            self.rename(src, dst)
+        except OSError as error:
+            if error.errno in _TAKEN and self.exists(dst):
+                return False
+            raise
+        return True
+
+    def unlink(self, rel: str, *, missing_ok: bool = False) -> None:
+        """Remove a file or a link."""
+        try:
+            self.disk.unlink(self._safe(rel))
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def rmtree(self, rel: str) -> None:
+        """Remove a directory and what is in it; links in it are removed, not followed."""
+        self._remove(self._safe(rel))
+
+    def sync_file(self, rel: str) -> None:
+        """Make the content of a file durable."""
+        descriptor = self.disk.open_update(self._safe(rel))
+        try:
+            self.disk.sync(descriptor)
+        finally:
+            self.disk.close(descriptor)
+
+    def sync_dir(self, rel: str) -> None:
+        """Make the entries of a directory durable."""
+        self.disk.sync_dir(self._safe(rel))
+
+    def truncate(self, rel: str, size: int) -> None:
+        """Cut a file to `size` bytes, durably."""
+        descriptor = self.disk.open_update(self._safe(rel))
+        try:
+            self.disk.truncate(descriptor, size)
+            self.disk.sync(descriptor)
+        finally:
+            self.disk.close(descriptor)
+
+    def create_mapped(self, rel: str, size: int) -> mmap.mmap:
+        """Make a new file of `size` zero bytes with its blocks reserved, and map it."""
+        path = self._safe(rel)
+        descriptor = self.disk.create(path)
+        try:
+            self.disk.allocate(descriptor, size)
+            return self.disk.map(descriptor, size)
+        except BaseException:
+            self._discard(path)
+            raise
+        finally:
+            self.disk.close(descriptor)
+
+    def open_mapped(self, rel: str) -> mmap.mmap:
+        """Map a whole existing file for reading and writing."""
+        descriptor = self.disk.open_update(self._safe(rel))
+        try:
+            size = self.disk.regular_size(descriptor)
+            if size is None:
+                raise PathError(f"{rel} is no regular file.")
+            return self.disk.map(descriptor, size)
+        finally:
+            self.disk.close(descriptor)
+
+    def write_frame(self, rel: str, writer: Callable[[Path], None]) -> None:
+        """Let a library write a file by its path, then put it in place in one step."""
+        target = self._safe(rel)
+        with self._temporary(rel) as (_, temp):
+            writer(Path(temp))
+            descriptor = self.disk.open_update(temp)
+            try:
+                self.disk.sync(descriptor)
+            finally:
+                self.disk.close(descriptor)
+            self.disk.rename(temp, target)
+        self.disk.sync_dir(os.path.dirname(target))
+
+    @contextmanager
+    def building_dir(self, parent: str) -> Iterator[str]:
+        """Make a locked temporary directory in `parent` (yields its relative path), removed unless it was renamed away."""
+        rel = f"{parent}/{TEMP}{secrets.token_hex(6)}-building"
+        path = self._safe(rel)
+        self.disk.make_dir(path)
+        descriptor: int | None = None
+        try:
+            descriptor = self._lock_directory(path)
+            yield rel
+        finally:
+            if descriptor is not None:
+                self.disk.close(descriptor)
+            if os.path.isdir(path):
+                with contextlib.suppress(OSError):  # the sweep of the next start removes it
+                    self._remove(path)
+
+    def sweep(self, rel: str, *, keep: Callable[[str], bool] = lambda _: False) -> list[str]:
+        """Remove temporary entries directly in `rel` whose maker is gone, except those `keep` names; tell which."""
+        removed: list[str] = []
+        for name in self.listdir(rel):
+            path = self._safe(f"{rel}/{name}")
+            if not name.startswith(TEMP) or keep(name) or self._in_use(path):
+                continue
+            self._remove(path)
+            removed.append(f"{rel}/{name}")
+        if removed:
+            self.sync_dir(rel)
+        return removed
+
+    def open_lock(self, rel: str) -> int:
+        """Return a descriptor of a lock file, made where it is missing and never removed."""
+        return self.disk.open_lock(self._safe(rel))
+
+    def open_directory(self, rel: str) -> int:
+        """Return a descriptor of a directory, for locking."""
+        return self.disk.open_read(self._safe(rel))
+
+    # inside
+
+    def _safe(self, rel: str) -> str:
+        if rel == ".":
+            return self._prefix
+        parts = rel.split("/")
+        bad = not rel or any(part in {"", ".", ".."} or "\\" in part or not part.isprintable() for part in parts)
+        if bad or os.path.isabs(rel):
+            raise PathError(f"{rel!r} is no path below {self._prefix}. Use a relative path without '..'.")
+        path = self._prefix
+        for part in parts[:-1]:
+            path = f"{path}{os.sep}{part}"
+            try:
+                if stat.S_ISLNK(os.lstat(path).st_mode):
+                    raise PathError(f"{path} is a symbolic link, which could leave {self._prefix}. Use a bind mount.")
+            except (FileNotFoundError, NotADirectoryError):
+                break
+        return os.path.join(self._prefix, *parts)
+
+    @contextmanager
+    def _temporary(self, rel: str) -> Iterator[tuple[int, str]]:
+        parent, _, name = rel.rpartition("/")
+        parent = parent or "."
+        rel_temp = f"{TEMP}{secrets.token_hex(6)}-{name}"
+        temp = self._safe(rel_temp if parent == "." else f"{parent}/{rel_temp}")
+        try:
+            descriptor = self.disk.create(temp)
+        except FileNotFoundError:
+            self.makedirs(parent)
+            descriptor = self.disk.create(temp)
+        try:
+            with contextlib.suppress(OSError):  # without the lock a sweep may take it, and the rename below says so
+                self.disk.lock(descriptor)
+            yield descriptor, temp
+        finally:
+            self.disk.close(descriptor)
+            self._discard(temp)
+
+    def _fill(self, descriptor: int, path: str, data: bytes, *, sync: bool) -> None:
+        try:
+            self.disk.write(descriptor, data)
+            if sync:
+                self.disk.sync(descriptor)
+        except BaseException:
+            self._discard(path)
+            raise
+
+    def _discard(self, path: str) -> None:
+        with contextlib.suppress(OSError):  # already in place, or left for the sweep of the next start
+            self.disk.unlink(path)
+
+    def _remove(self, path: str) -> None:
+        if not stat.S_ISDIR(self.disk.stat(path).st_mode):
+            self.disk.unlink(path)
+            return
+        for name in self.disk.list(path):
+            self._remove(os.path.join(path, name))
+        self.disk.remove_dir(path)
+
+    def _lock_directory(self, path: str) -> int | None:
+        try:
+            descriptor = self.disk.open_read(path)
+        except OSError:  # Windows opens no directories
+            return None
+        with contextlib.suppress(OSError):  # NFS locks no directories
+            self.disk.lock(descriptor)
+        return descriptor
+
+    def _in_use(self, path: str) -> bool:
+        try:
+            descriptor = self.disk.open_read(path)
+        except OSError:
+            return False
+        try:
+            return not self.disk.lock(descriptor)
+        except OSError:
+            return False
+        finally:
+            self.disk.close(descriptor)
