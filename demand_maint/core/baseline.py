@@ -1,0 +1,161 @@
+"""The error a champion is expected to make, and how that expectation is found, kept and renewed.
+
+A baseline comes from rows the champion was not trained on: the holdout of its training, else its first 14 days of service. It
+is renewed from weeks in control only, slowly, so that a slow decline cannot hide in it.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from msgspec import structs
+
+from demand_maint.core.versions import Baseline, ModelMetadata
+from demand_maint.core.view import DAY, HOUR, Floats, MetricsView, local_days
+
+__all__ = [
+    "FIRST_DAYS",
+    "baseline_from_days",
+    "baseline_from_errors",
+    "baseline_from_metadata",
+    "first_days_baseline",
+    "log_ratio_scale",
+    "refreshed_baseline",
+]
+
+#: Days of service that make a baseline where no holdout did.
+FIRST_DAYS = 14
+#: Least days behind a noise estimate.
+LEAST_DAYS = 5
+#: Largest relative change of `skill` by one refresh; a refresh follows the season, it never swallows a drift.
+REFRESH_STEP = 0.05
+
+
+def log_ratio_scale(errors: Floats, naive_errors: Floats) -> float | None:
+    """Robust standard deviation of the daily log ratio of two error sums (D,), free of its slow movements.
+
+    Half the squared successive differences measure noise and leave out trends; their median makes one odd day harmless.
+
+    >>> float(round(log_ratio_scale(np.exp(np.tile([0.0, 0.2], 10)), np.ones(20)), 3))
+    0.21
+    """
+    usable = (errors > 0) & (naive_errors > 0)
+    logs = np.log(errors[usable] / naive_errors[usable])
+    if len(logs) < LEAST_DAYS:
+        return None
+    steps = np.abs(np.diff(logs)) / np.sqrt(2.0)
+    spread = np.abs(logs - np.median(logs))
+    return float(1.4826 * max(np.median(steps), min(np.median(spread), np.median(steps) * 1.5)))
+
+
+def baseline_from_days(
+    days: Mapping[str, Floats], *, since: float, until: float, source: str = "holdout"
+) -> Baseline | None:
+    """Return the baseline of daily sums (fields of `SUM_FIELDS`, arrays (D,)), ``None`` without rows."""
+    n = float(days["n"].sum())
+    if n <= 0:
+        return None
+    naive_n = float(days["naive_n"].sum())
+    naive_total = float(days["naive_abs_error"].sum())
+    own_total = float(days["abs_error_naive"].sum())
+    adjusted = naive_n >= 0.5 * n and naive_total > 0 and own_total > 0
+    return structs.replace(
+        Baseline(mae=float(days["abs_error"].sum()) / n),
+        skill=own_total / naive_total if adjusted else None,
+        naive_mae=naive_total / naive_n if adjusted else None,
+        log_scale=log_ratio_scale(days["abs_error_naive"], days["naive_abs_error"]) if adjusted else None,
+        n=int(n),
+        days=int((days["n"] > 0).sum()),
+        since=since,
+        until=until,
+        source=source,
+    )
+
+
+def baseline_from_errors(
+    timestamps: Floats, abs_errors: Floats, naive_abs_errors: Floats, *, source: str = "out_of_sample"
+) -> Baseline | None:
+    """Return the baseline of single out-of-sample rows.
+
+    Parameters
+    ----------
+    timestamps
+        Epoch seconds, (n,).
+    abs_errors, naive_abs_errors
+        Absolute errors of model and seasonal-naive forecast, (n,); NaN where there was no such forecast.
+    """
+    finite = np.isfinite(abs_errors)
+    if not finite.any():
+        return None
+    stamps, own, naive = timestamps[finite], abs_errors[finite], naive_abs_errors[finite]
+    known = np.isfinite(naive)
+    day = ((stamps - stamps.min()) // DAY).astype(np.int64)
+    count = int(day.max()) + 1
+
+    def daily(values: Floats, rows: np.ndarray) -> Floats:
+        return np.bincount(day[rows], weights=values[rows], minlength=count).astype(np.float64)
+
+    every = np.ones(len(own), dtype=bool)
+    days = {
+        "n": daily(np.ones_like(own), every),
+        "abs_error": daily(own, every),
+        "naive_n": daily(np.ones_like(own), known),
+        "naive_abs_error": daily(naive, known),
+        "abs_error_naive": daily(own, known),
+    }
+    return baseline_from_days(days, since=float(stamps.min()), until=float(stamps.max()), source=source)
+
+
+def baseline_from_metadata(metadata: ModelMetadata) -> Baseline | None:
+    """Return the baseline a version carries: its own, else what its metrics allow (``mae``, ``naive_mae``)."""
+    if metadata.baseline is not None:
+        return metadata.baseline
+    mae = metadata.metrics.get("mae")
+    if mae is None or not np.isfinite(mae) or mae <= 0:
+        return None
+    naive = metadata.metrics.get("naive_mae")
+    known = naive is not None and np.isfinite(naive) and naive > 0
+    return Baseline(
+        mae=float(mae),
+        skill=float(mae / naive) if known and naive is not None else None,
+        naive_mae=float(naive) if known and naive is not None else None,
+        n=int(metadata.metrics.get("rows", 0)),
+        source="metadata",
+    )
+
+
+def first_days_baseline(
+    view: MetricsView, *, since: float, now: float, champion: int | None = None, days: int = FIRST_DAYS
+) -> tuple[Baseline | None, int]:
+    """Return the baseline of the champion's first `days` full days with truth after `since`, and how many there are yet."""
+    numbers, edges = local_days(view.grid, since, now)
+    if len(numbers) == 0:
+        return None, 0
+    blocks = view.sums.blocks(edges, champion)
+    filled = np.flatnonzero(blocks["n"] > 0)
+    if len(filled) < days:
+        return None, len(filled)
+    last = int(filled[days - 1])
+    reference = {name: values[: last + 1] for name, values in blocks.items()}
+    start, end = float(edges[0] * HOUR), float(edges[last + 1] * HOUR)
+    return baseline_from_days(reference, since=start, until=end, source="first_days"), days
+
+
+def refreshed_baseline(
+    baseline: Baseline, days: Mapping[str, Floats], in_control: np.ndarray, *, since: float, until: float
+) -> Baseline | None:
+    """Return `baseline` moved towards what the last weeks show, ``None`` where they may not be used.
+
+    Only a period that is wholly in control counts (`in_control`, bool (D,): no alarm, no warning, no feed fault), of at
+    least 28 days. The skill moves by at most 5 %: what is lost slowly stays visible against the promotion's baseline.
+    """
+    if len(in_control) < 28 or not bool(np.all(in_control)):
+        return None
+    fresh = baseline_from_days(days, since=since, until=until, source="refreshed")
+    if fresh is None:
+        return None
+    if baseline.skill is None or fresh.skill is None:
+        low, high = baseline.mae * (1 - REFRESH_STEP), baseline.mae * (1 + REFRESH_STEP)
+        return structs.replace(fresh, mae=min(max(fresh.mae, low), high))
+    low, high = baseline.skill * (1 - REFRESH_STEP), baseline.skill * (1 + REFRESH_STEP)
+    skill = min(max(fresh.skill, low), high)
+    return structs.replace(fresh, skill=skill, mae=fresh.mae * skill / fresh.skill)

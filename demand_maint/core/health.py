@@ -1,0 +1,459 @@
+"""How the champion is doing: figures a user understands, a test behind them, and who or what is to blame.
+
+`assess` is two halves. `daily_state` looks at whole days (the sequential test, the places, the feed); it changes only when a
+day ends or old rows are corrected, so whoever asks often keeps it. `window_health` adds the window's own figures from a few
+sums and is cheap. All is recomputed from the hourly sums; nothing here remembers anything.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from msgspec import Struct, field, structs
+
+from demand_maint.config import Config, PolicyConfig
+from demand_maint.core.baseline import FIRST_DAYS, first_days_baseline
+from demand_maint.core.difficulty import daily_log_ratio
+from demand_maint.core.drift import DegradationTest, Detector, DriftState, run_detector
+from demand_maint.core.feed import FeedFault, FeedState, feed_state
+from demand_maint.core.places import PlaceHealth, place_health
+from demand_maint.core.versions import Baseline
+from demand_maint.core.view import DAY, HOUR, MetricsView, PlaceId, local_days, whole_hours
+
+__all__ = ["DailyState", "HealthReport", "Status", "VersionHealth", "assess", "daily_state", "window_health"]
+
+Status = Literal["insufficient_data", "healthy", "degraded", "critical"]
+#: Days the sequential test looks back.
+TEST_DAYS = 120
+#: Share of a window's rows that need a seasonal-naive forecast for the adjusted method.
+NAIVE_SHARE = 0.5
+
+
+class VersionHealth(Struct, frozen=True, kw_only=True):
+    """One version's own error in the window."""
+
+    version: int
+    n: int
+    mae: float | None
+
+
+class HealthReport(Struct, frozen=True, kw_only=True):
+    """Everything known about the champion's health; `as_dict` gives the user's keys.
+
+    Parameters
+    ----------
+    status, needs_retrain, healthy
+        The decision over ``policy.window_days``, whatever window the figures are for.
+    mae, baseline_mae, degradation
+        Figures of the asked window: ``degradation == mae / baseline_mae - 1``; undefined ones are ``None``.
+    n
+        Rows with truth in the window.
+    raw_degradation, raw_baseline_mae
+        The same against the fixed baseline.
+    skill
+        The champion's error divided by the seasonal-naive error of the same rows.
+    method, reason
+        ``difficulty_adjusted`` or ``raw``; why the status or the method is what it is.
+    coverage
+        Share of the window's predictions whose truth is known.
+    interval
+        90 % interval of `degradation`, by resampling days; with details only.
+    window_degradation, recent_degradation
+        Degradation over ``policy.window_days`` and over the last 24 h, what the rules look at.
+    pool_fault
+        What is wrong with the truth as a whole, ``None`` where nothing is.
+    newest_age
+        Age of the newest record, seconds.
+    """
+
+    status: Status
+    mae: float | None = None
+    baseline_mae: float | None = None
+    degradation: float | None = None
+    needs_retrain: bool = False
+    healthy: bool = True
+    n: int = 0
+    raw_degradation: float | None = None
+    raw_baseline_mae: float | None = None
+    skill: float | None = None
+    method: Literal["difficulty_adjusted", "raw"] = "raw"
+    reason: str = ""
+    coverage: float | None = None
+    interval: tuple[float, float] | None = None
+    window_degradation: float | None = None
+    recent_degradation: float | None = None
+    drift: DriftState = DriftState()
+    places: tuple[PlaceHealth, ...] = ()
+    feed: dict[PlaceId, str] = field(default_factory=dict)
+    feed_faults: tuple[FeedFault, ...] = ()
+    pool_fault: str | None = None
+    versions: tuple[VersionHealth, ...] = ()
+    served_mae: float | None = None
+    newest_age: float | None = None
+    days: float = 7
+    champion: int | None = None
+    baseline: Baseline | None = None
+
+    def as_dict(self, *, details: bool = False) -> dict[str, Any]:
+        """Return the document's keys and ``n``; with `details` everything, in plain types."""
+        short: dict[str, Any] = {
+            "status": self.status,
+            "mae": self.mae,
+            "baseline_mae": self.baseline_mae,
+            "degradation": self.degradation,
+            "needs_retrain": self.needs_retrain,
+            "healthy": self.healthy,
+            "n": self.n,
+        }
+        if self.status == "insufficient_data":
+            short["reason"] = self.reason
+            short["newest_age"] = self.newest_age
+        if not details:
+            return short
+        rest = {name: getattr(self, name) for name in self.__struct_fields__ if name not in short}
+        return short | {name: _plain(value) for name, value in rest.items()}
+
+    def evidence(self) -> dict[str, Any]:
+        """Return the figures a decision is kept with."""
+        return {
+            "status": self.status,
+            "mae": self.mae,
+            "baseline_mae": self.baseline_mae,
+            "degradation": self.window_degradation if self.window_degradation is not None else self.degradation,
+            "recent_degradation": self.recent_degradation,
+            "raw_degradation": self.raw_degradation,
+            "n": self.n,
+            "coverage": self.coverage,
+            "method": self.method,
+            "health_reason": self.reason,
+            "retrain_alarm": self.drift.retrain_alarm,
+            "warn_alarm": self.drift.warn_alarm,
+            "statistic": self.drift.statistic,
+            "retrain_threshold": self.drift.retrain_threshold,
+            "warn_threshold": self.drift.warn_threshold,
+            "drift_since": self.drift.since,
+            "places": [_plain(place) for place in self.places if place.drifting],
+            "feed": {str(place): kind for place, kind in self.feed.items()},
+            "pool_fault": self.pool_fault,
+        }
+
+
+class DailyState(Struct, frozen=True, kw_only=True):
+    """What whole days say; keep it until a day ends or rows arrive for a past one.
+
+    Parameters
+    ----------
+    baseline
+        The one in force: the given one, else that of the champion's first days.
+    baseline_days
+        Days towards that first baseline where there is none yet.
+    excluded
+        ``(place code, first hour, end hour)`` whose rows are not judged, because their truth looks wrong.
+    """
+
+    drift: DriftState = DriftState()
+    places: tuple[PlaceHealth, ...] = ()
+    feed: FeedState = FeedState()
+    baseline: Baseline | None = None
+    baseline_days: int = 0
+    excluded: tuple[tuple[int, int, int], ...] = ()
+
+
+class _Figures(Struct, frozen=True):
+    """One window's sums, reduced to what is reported."""
+
+    n: float
+    mae: float | None
+    expected: float | None
+    degradation: float | None
+    raw_degradation: float | None
+    skill: float | None
+    adjusted: bool
+    note: str
+    coverage: float | None
+    served_mae: float | None
+
+
+def assess(
+    view: MetricsView,
+    baseline: Baseline | None,
+    now: float,
+    config: Config,
+    days: float = 7,
+    champion: int | None = None,
+    since: float | None = None,
+    details: bool = False,
+    *,
+    daily: DailyState | None = None,
+    detector: Callable[[], Detector] | None = None,
+) -> HealthReport:
+    """Judge the champion at `now`.
+
+    Parameters
+    ----------
+    baseline
+        The error it is expected to make; ``None`` takes its first 14 days.
+    now
+        Epoch seconds.
+    days
+        Length of the window that the figures are for; `status` and `needs_retrain` are always about the policy's window.
+    champion
+        Version whose own predictions are judged; ``None`` judges all rows.
+    since
+        When it was promoted, epoch seconds: nothing earlier is held against it.
+    details
+        Also the interval and the split by version.
+    daily
+        A `daily_state` that is still true.
+    detector
+        Makes the sequential test; the built-in one by default.
+    """
+    if daily is None:
+        daily = daily_state(view, baseline, now, config, champion, since, detector=detector)
+    return window_health(view, daily, now, config, days, champion, since, details=details)
+
+
+def daily_state(
+    view: MetricsView,
+    baseline: Baseline | None,
+    now: float,
+    config: Config,
+    champion: int | None = None,
+    since: float | None = None,
+    *,
+    detector: Callable[[], Detector] | None = None,
+) -> DailyState:
+    """Look at the whole days up to `now`: the feed, the sequential test and the places."""
+    policy = config.policy
+    begin = max(since if since is not None else now - TEST_DAYS * DAY, now - TEST_DAYS * DAY)
+    have = 0
+    if baseline is None:
+        baseline, have = first_days_baseline(view, since=begin, now=now, champion=champion)
+    feed = feed_state(view, now) if policy.feed_fault_guard else FeedState()
+    if policy.method == "raw" and not policy.sequential_test:
+        return DailyState(baseline=baseline, baseline_days=have, feed=feed, excluded=feed.excluded)
+    days, edges = local_days(view.grid, begin, now)
+    drift = DriftState()
+    if len(days) and baseline is not None:
+        series = daily_log_ratio(view, edges, champion, feed, adjusted=_adjusts(policy, baseline))
+        test = detector() if detector is not None else _test(policy, baseline)
+        drift = run_detector(test, series.tolist(), (edges[:-1] * HOUR).tolist())
+    places = place_health(view, now, champion, since, feed, policy.false_discovery_rate)
+    return DailyState(
+        drift=drift, places=places, feed=feed, baseline=baseline, baseline_days=have, excluded=feed.excluded
+    )
+
+
+def window_health(
+    view: MetricsView,
+    daily: DailyState,
+    now: float,
+    config: Config,
+    days: float = 7,
+    champion: int | None = None,
+    since: float | None = None,
+    *,
+    details: bool = False,
+) -> HealthReport:
+    """Add the window's own figures to `daily`."""
+    policy = config.policy
+    baseline = daily.baseline
+    asked = _figures(view, daily, policy, now, days, champion, since)
+    decided = (
+        asked if days == policy.window_days else _figures(view, daily, policy, now, policy.window_days, champion, since)
+    )
+    recent = _figures(view, daily, policy, now, 1, champion, since)
+    newest = view.newest
+    age = None if newest is None else now - newest
+    status, reason = _status(decided, daily, policy, age)
+    report = HealthReport(
+        status=status,
+        mae=asked.mae,
+        baseline_mae=asked.expected,
+        degradation=asked.degradation,
+        needs_retrain=status in {"degraded", "critical"},
+        healthy=status == "healthy",
+        n=int(asked.n),
+        raw_degradation=asked.raw_degradation,
+        raw_baseline_mae=None if baseline is None else baseline.mae,
+        skill=asked.skill,
+        method="difficulty_adjusted" if asked.adjusted else "raw",
+        reason=reason or asked.note,
+        coverage=asked.coverage,
+        window_degradation=decided.degradation,
+        recent_degradation=recent.degradation,
+        drift=daily.drift,
+        places=daily.places,
+        feed=daily.feed.by_place,
+        feed_faults=daily.feed.faults,
+        pool_fault=daily.feed.pool,
+        served_mae=asked.served_mae,
+        newest_age=age,
+        days=days,
+        champion=champion,
+        baseline=baseline,
+    )
+    if not details:
+        return report
+    return structs.replace(
+        report,
+        interval=_interval(view, daily, policy, now, days, champion, since),
+        versions=_by_version(view, now, days),
+    )
+
+
+def _adjusts(policy: PolicyConfig, baseline: Baseline | None) -> bool:
+    return policy.method == "difficulty_adjusted" and baseline is not None and baseline.skill is not None
+
+
+def _test(policy: PolicyConfig, baseline: Baseline) -> DegradationTest:
+    adjusted = _adjusts(policy, baseline)
+    centre = (
+        math.log(baseline.skill) if adjusted and baseline.skill else math.log(baseline.mae) if baseline.mae > 0 else 0.0
+    )
+    return DegradationTest(
+        policy.max_false_retrains_per_year,
+        policy.max_false_warnings_per_month,
+        centre=centre,
+        centre_days=float(max(min(baseline.days, 28), 3)),
+        scale=max(baseline.log_scale or 0.15, 0.02),
+        scale_days=float(max(min(baseline.days, 28), 5)) if baseline.log_scale else 3.0,
+    )
+
+
+def _figures(
+    view: MetricsView,
+    daily: DailyState,
+    policy: PolicyConfig,
+    now: float,
+    days: float,
+    champion: int | None,
+    since: float | None,
+) -> _Figures:
+    start, end = whole_hours(now, days)
+    if since is not None:
+        start = min(max(start, int(since // HOUR)), end)
+    sums = view.sums.window(start, end, champion)
+    n, abs_error, naive_n = sums.n, sums.abs_error, sums.naive_n
+    naive_error, own_error, predictions = sums.naive_abs_error, sums.abs_error_naive, sums.predictions
+    served_n, served_error = sums.served_n, sums.served_abs_error
+    for place, first, last in daily.excluded:
+        if first < end and last > start:
+            part = view.sums.window(max(first, start), min(last, end), champion, place)
+            n, abs_error, naive_n = n - part.n, abs_error - part.abs_error, naive_n - part.naive_n
+            naive_error, own_error = naive_error - part.naive_abs_error, own_error - part.abs_error_naive
+            served_n, served_error = served_n - part.served_n, served_error - part.served_abs_error
+            predictions -= part.predictions
+    coverage = min(n / predictions, 1.0) if predictions > 0 else None
+    served = served_error / served_n if served_n > 0 else None
+    if n <= 0:
+        return _Figures(0.0, None, None, None, None, None, False, "", coverage, served)
+    mae = abs_error / n
+    skill = own_error / naive_error if naive_error > 0 else None
+    baseline = daily.baseline
+    if baseline is None:
+        return _Figures(n, mae, None, None, None, skill, False, "", coverage, served)
+    raw = mae / baseline.mae - 1 if baseline.mae > 0 else None
+    note = _why_raw(policy, baseline, n, naive_n, naive_error, own_error)
+    if note is not None or not baseline.skill or skill is None:
+        return _Figures(n, mae, baseline.mae, raw, raw, skill, False, note or "", coverage, served)
+    ratio = skill / baseline.skill
+    return _Figures(n, mae, mae / ratio, ratio - 1, raw, skill, True, "", coverage, served)
+
+
+def _why_raw(
+    policy: PolicyConfig, baseline: Baseline, n: float, naive_n: float, naive_error: float, own_error: float
+) -> str | None:
+    if policy.method == "raw":
+        return "raw by configuration"
+    if baseline.skill is None:
+        return "raw: the baseline has no seasonal-naive error to compare with"
+    if naive_n < NAIVE_SHARE * n:
+        return "raw: too few rows have a value one or two weeks before them"
+    if naive_error <= 0 or own_error <= 0:
+        return "raw: the seasonal-naive forecast makes no error here"
+    return None
+
+
+def _status(figures: _Figures, daily: DailyState, policy: PolicyConfig, age: float | None) -> tuple[Status, str]:
+    if figures.n < policy.min_samples:
+        newest = "no record yet" if age is None else f"the newest record is {_span(age)} old"
+        return (
+            "insufficient_data",
+            f"{int(figures.n)} rows with truth in the last {policy.window_days} days, {policy.min_samples} needed; {newest}",
+        )
+    if daily.baseline is None or figures.degradation is None:
+        return (
+            "insufficient_data",
+            f"no baseline yet: {daily.baseline_days} of the first {FIRST_DAYS} days of this model are known",
+        )
+    if daily.feed.pool is not None and policy.feed_fault_guard:
+        return "insufficient_data", f"judgement is suspended, the truth itself looks wrong: {daily.feed.pool}"
+    level, drift = figures.degradation, daily.drift
+    critical = policy.critical_degradation is not None and level > policy.critical_degradation
+    moderate = policy.suggest_degradation is not None and level > policy.suggest_degradation
+    if critical and (drift.retrain_alarm or not policy.sequential_test):
+        return "critical", ""
+    if (moderate or critical) and (drift.warn_alarm or not policy.sequential_test):
+        unproven = "; the test of the retrain grade has not fired" if critical else ""
+        return "degraded", unproven.removeprefix("; ")
+    if moderate or critical:
+        return "healthy", f"{100 * level:+.1f} % is not confirmed by the sequential test"
+    return "healthy", ""
+
+
+def _span(seconds: float) -> str:
+    if seconds < 2 * HOUR:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / HOUR:.0f} hours" if seconds < 2 * DAY else f"{seconds / DAY:.0f} days"
+
+
+def _interval(
+    view: MetricsView,
+    daily: DailyState,
+    policy: PolicyConfig,
+    now: float,
+    days: float,
+    champion: int | None,
+    since: float | None,
+) -> tuple[float, float] | None:
+    """90 % interval of the degradation by resampling whole days (blocks of 24 h) with a fixed seed."""
+    baseline = daily.baseline
+    start, end = whole_hours(now, days)
+    if since is not None:
+        start = min(max(start, int(since // HOUR)), end)
+    edges = np.arange(end, start - 1, -24, dtype=np.int64)[::-1]
+    if baseline is None or len(edges) < 4:
+        return None
+    blocks = view.sums.blocks(edges, champion)
+    adjusted = _adjusts(policy, baseline)
+    top = blocks["abs_error_naive"] if adjusted else blocks["abs_error"]
+    bottom = blocks["naive_abs_error"] * (baseline.skill or 1.0) if adjusted else blocks["n"] * baseline.mae
+    filled = (top > 0) & (bottom > 0)
+    top, bottom = top[filled], bottom[filled]
+    if len(top) < 3:
+        return None
+    picks = np.random.default_rng(len(top)).integers(0, len(top), (400, len(top)))
+    ratios = top[picks].sum(1) / bottom[picks].sum(1) - 1
+    low, high = np.quantile(ratios, (0.05, 0.95))
+    return float(low), float(high)
+
+
+def _by_version(view: MetricsView, now: float, days: float) -> tuple[VersionHealth, ...]:
+    start, end = whole_hours(now, days)
+    found = []
+    for version in view.sums.versions(start, end):
+        sums = view.sums.window(start, end, version)
+        found.append(VersionHealth(version=version, n=int(sums.n), mae=sums.abs_error / sums.n if sums.n > 0 else None))
+    return tuple(found)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Struct):
+        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value

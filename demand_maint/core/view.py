@@ -1,0 +1,152 @@
+"""What judging needs to see of the monitor: hourly sums, the truth's own sums, places and the grid.
+
+`core/metrics.py` implements these protocols; tests bring doubles. Hours are whole hours since 1970-01-01T00Z, ranges are
+half open.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demand_maint.core.timegrid import TimeGrid
+
+__all__ = [
+    "HOUR",
+    "SUM_FIELDS",
+    "FeedView",
+    "Floats",
+    "MetricsView",
+    "PlaceId",
+    "SumsView",
+    "WindowView",
+    "local_days",
+    "whole_hours",
+]
+
+HOUR = 3600
+DAY = 86400
+
+PlaceId = int | str
+Floats = NDArray[np.float64]
+
+SUM_FIELDS = (
+    "n",
+    "abs_error",
+    "error",
+    "sq_error",
+    "abs_actual",
+    "naive_n",
+    "naive_abs_error",
+    "abs_error_naive",
+    "served_n",
+    "served_abs_error",
+    "predictions",
+)
+
+
+class WindowView(Protocol):
+    """Sums over one window; the names of `SUM_FIELDS`."""
+
+    @property
+    def n(self) -> float:
+        """Rows whose truth is known."""
+
+    @property
+    def abs_error(self) -> float:
+        """Sum of absolute errors of the champion's own predictions."""
+
+    @property
+    def naive_n(self) -> float:
+        """Rows that have a seasonal-naive forecast."""
+
+    @property
+    def naive_abs_error(self) -> float:
+        """Sum of that forecast's absolute errors."""
+
+    @property
+    def abs_error_naive(self) -> float:
+        """Sum of the champion's absolute errors on the same rows."""
+
+    @property
+    def served_n(self) -> float:
+        """Rows whose served value is known."""
+
+    @property
+    def served_abs_error(self) -> float:
+        """Sum of the served values' absolute errors."""
+
+    @property
+    def predictions(self) -> float:
+        """Predictions made, their truth known or not."""
+
+
+class SumsView(Protocol):
+    """Hourly sums per (place code, hour, version)."""
+
+    def window(
+        self, start_hour: int, end_hour: int, version: int | None = None, place: int | None = None
+    ) -> WindowView:
+        """Return sums over ``start_hour <= hour < end_hour``."""
+
+    def blocks(self, edges: NDArray[np.int64], version: int | None = None) -> dict[str, Floats]:
+        """Return sums over each of the B blocks between B + 1 `edges`; arrays of shape (B,)."""
+
+    def blocks_by_place(self, edges: NDArray[np.int64], version: int | None = None) -> dict[str, Floats]:
+        """Return the same per place; arrays of shape (P, B)."""
+
+    def versions(self, start_hour: int, end_hour: int) -> list[int]:
+        """Return versions with rows in the range."""
+
+
+class FeedView(Protocol):
+    """Hourly sums of the truth itself, per (place code, hour)."""
+
+    def blocks_by_place(self, edges: NDArray[np.int64]) -> dict[str, Floats]:
+        """Return n, total, minimum, maximum, zeros, negatives, invalid, duplicates, late, expected; arrays (P, B)."""
+
+
+class MetricsView(Protocol):
+    """The monitor as judging sees it."""
+
+    @property
+    def sums(self) -> SumsView:
+        """Errors."""
+
+    @property
+    def feed(self) -> FeedView:
+        """Truth."""
+
+    @property
+    def places(self) -> Sequence[PlaceId]:
+        """Place ids by dense code."""
+
+    @property
+    def grid(self) -> TimeGrid:
+        """Slots and local days."""
+
+    @property
+    def newest(self) -> float | None:
+        """Epoch second of the newest record, ``None`` where there is none."""
+
+
+def whole_hours(now: float, days: float) -> tuple[int, int]:
+    """Hours of the window of `days` that ends with the hour `now` falls into.
+
+    >>> whole_hours(7200.0, 1)
+    (-21, 3)
+    """
+    end = int(now // HOUR) + 1
+    return end - max(round(days * 24), 1), end
+
+
+def local_days(grid: TimeGrid, first: float, now: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Local calendar days from the one `first` falls into to the one before `now`'s, and their edges in hours.
+
+    The day that `now` falls into is not over and therefore left out. D days have D + 1 edges.
+    """
+    days = grid.day(np.array([first, now]))
+    numbers = np.arange(int(days[0]), int(days[1]), dtype=np.int64)
+    edges = grid.day_start(np.arange(int(days[0]), int(days[1]) + 1, dtype=np.int64)) // HOUR
+    return numbers, edges.astype(np.int64)
