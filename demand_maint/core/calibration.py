@@ -1,0 +1,84 @@
+"""Level calibration: how much higher than forecast demand runs, per place, right now.
+
+A model that learned last quarter's level is mostly right about shape and wrong about height. The ratio of discounted sums of
+actuals and raw forecasts corrects the height; it is shrunk to the pooled ratio, because a quiet place says little by itself.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["LevelCalibration", "discounts", "effective_days"]
+
+Floats = NDArray[np.float64]
+
+
+def discounts(ages: Floats, half_life_days: float) -> Floats:
+    """Weight of evidence that is `ages` days old.
+
+    >>> discounts(np.array([0.0, 7.0, 14.0]), 7.0).tolist()
+    [1.0, 0.5, 0.25]
+    """
+    return np.asarray(np.exp2(-np.maximum(ages, 0.0) / half_life_days), dtype=np.float64)
+
+
+def effective_days(days: float, half_life_days: float) -> float:
+    """How many full days `days` of discounted evidence amount to; at most half-life / ln 2.
+
+    >>> round(effective_days(1000.0, 7.0), 2)
+    10.1
+    """
+    if days <= 0:
+        return 0.0
+    rate = math.log(2.0) / half_life_days
+    return -math.expm1(-rate * days) / rate
+
+
+@dataclass(frozen=True, slots=True)
+class LevelCalibration:
+    """Discounted ratio of actual to forecast per place, shrunk to the pool.
+
+    Parameters
+    ----------
+    half_life_days
+        Age at which a day's evidence counts half.
+    prior_days
+        A place's own ratio and the pooled one weigh the same when the place has this many days of evidence of the average
+        place's size.
+    low, high
+        No level leaves this range.
+
+    Examples
+    --------
+    >>> levels = LevelCalibration(prior_days=0.0).levels(np.array([120.0, 50.0]), np.array([100.0, 100.0]), days=7.0)
+    >>> levels.round(2).tolist()
+    [1.2, 0.5, 0.85]
+    """
+
+    half_life_days: float = 7.0
+    prior_days: float = 3.0
+    low: float = 0.3
+    high: float = 3.0
+
+    def levels(self, actual: Floats, forecast: Floats, days: float) -> Floats:
+        """Levels of P places, and the pooled one as last element.
+
+        Parameters
+        ----------
+        actual, forecast
+            (P,) discounted sums of the truth and of the raw forecasts, the latter counted from zero up.
+        days
+            How long evidence has been coming in, in days.
+        """
+        total = float(forecast.sum())
+        pooled = float(actual.sum()) / total if total > 0 else 1.0
+        seen = forecast > 0
+        span = max(effective_days(days, self.half_life_days), 1.0)
+        average = total / max(int(seen.sum()), 1) / span
+        prior = self.prior_days * average
+        weight = forecast + prior
+        own = np.divide(actual + prior * pooled, weight, out=np.full_like(forecast, pooled), where=weight > 0)
+        every = np.append(np.where(seen, own, pooled), pooled)
+        return np.clip(np.where(np.isfinite(every), every, 1.0), self.low, self.high)

@@ -1,0 +1,398 @@
+"""The line-up: forecasters that all predict every row, scored on every truth, weighed by their discounted errors.
+
+Prediction with expert advice (Vovk 1990; Cesa-Bianchi and Lugosi, *Prediction, Learning, and Games*, 2006): member j serves at
+place p with a weight proportional to exp(-sharpness x excess), its excess being its discounted error relative to the best
+member's, the place's own shrunk to the pool's.
+
+Rules
+1. Everything is kept as sums by (version, local day, place), so late, shuffled and corrected truth changes nothing but the
+   sums it belongs to, and an actual costs O(members).
+2. A member's error is measured relative to the served error on the very rows it predicted; a missing value costs it nothing.
+3. A newcomer starts from its own out-of-sample skill against the seasonal naive, and its levels from its own out-of-sample sums.
+4. A suspended place (feed fault) keeps the weights and levels it had before the fault; its truth since then counts nowhere.
+5. Weights and levels change at most once an hour, all at once, as a numbered snapshot.
+"""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from demand_maint.config import ServingConfig
+from demand_maint.core.lineup_state import FIELDS, LOSS, REFERENCE, SERVED, LineUpState, N, Seat, dump, load
+from demand_maint.core.records import MaturedBatch
+from demand_maint.core.sampling import DaySums, PairedDays
+from demand_maint.core.serving import NAIVE, Member, Place, ServingSnapshot
+from demand_maint.core.timegrid import TimeGrid
+from demand_maint.core.versions import ModelMetadata
+from demand_maint.core.weighing import SEED_DAYS, Weigher
+
+__all__ = ["LineUp", "MemberStanding"]
+
+Floats = NDArray[np.float64]
+WINDOW_DAYS = 36
+MAX_MEMBERS = 8
+MAX_SEATS = 12  # versions remembered, the naive among them
+KEPT_LEVELS = 240  # snapshots whose levels are remembered, to score calibrated values of late truth
+TINY = 1e-9
+
+
+class MemberStanding(Struct, frozen=True, kw_only=True):
+    """Where a member stands, pooled over places: discounted error relative to the best, weight, level."""
+
+    member: Member
+    excess: float | None
+    weight: float
+    level: float
+
+
+class LineUp:
+    """Scores, levels and weights of a line-up; a tracker for the monitor's drain.
+
+    Parameters
+    ----------
+    grid
+        Tells local days.
+    serving
+        Half-lives, sharpness, priors and warm-up, in days.
+    calibrate
+        Whether each model also stands level-calibrated.
+    """
+
+    def __init__(self, grid: TimeGrid, serving: ServingConfig | None = None, *, calibrate: bool = True) -> None:
+        self._grid = grid
+        self._serving = serving if serving is not None else ServingConfig()
+        self._calibrate = calibrate
+        self._state = LineUpState(sums=DaySums(FIELDS, WINDOW_DAYS))
+        self._state.sums.grow(slots=1)
+        # the drain's thread adds, the maintenance thread asks for snapshots
+        self._lock = threading.RLock()
+
+    # --- who sits in it -------------------------------------------------------------------------------------------------
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Versions in the order of journalled values: champion first, the naive (0) last."""
+        return self._state.columns
+
+    @property
+    def latest(self) -> ServingSnapshot | None:
+        """The newest snapshot."""
+        return self._state.latest
+
+    def seat(
+        self,
+        versions: Sequence[int],
+        metadata: Mapping[int, ModelMetadata],
+        *,
+        at: float,
+        places: Sequence[Place] = (),
+    ) -> bool:
+        """Say which versions are in the line-up, the champion first; whether that changed anything.
+
+        A version that sits already keeps its scores; one that was here before and is remembered gets them back.
+        """
+        with self._lock:
+            state = self._state
+            columns = (*dict.fromkeys(versions), 0)
+            if columns == state.columns:
+                return False
+            day = int(self._grid.day(np.array([at]))[0])
+            for version in columns:
+                if version not in state.seats:
+                    state.seats[version] = self._newcomer(metadata.get(version), day, places)
+            state.columns = columns
+            state.changed = True
+            self._evict()
+            return True
+
+    def _newcomer(self, metadata: ModelMetadata | None, day: int, places: Sequence[Place]) -> Seat:
+        taken = {seat.slot for seat in self._state.seats.values()} | {SERVED}
+        slot = next(number for number in range(len(taken) + 1) if number not in taken)
+        self._state.sums.grow(slots=slot + 1, places=len(places))
+        self._state.sums.clear(slot)
+        actual, forecast = _seeds(metadata, places)
+        ratio = self._weigher.newcomer_ratio(_skill(metadata))
+        return Seat(slot=slot, day=day, ratio=ratio, actual=actual, forecast=forecast)
+
+    def _evict(self) -> None:
+        state = self._state
+        gone = [version for version in state.seats if version not in state.columns]
+        for version in sorted(gone, key=lambda version: state.seats[version].day):
+            if len(state.seats) < MAX_SEATS:
+                return
+            del state.seats[version]
+
+    # --- evidence -------------------------------------------------------------------------------------------------------
+
+    def update(self, batch: MaturedBatch) -> None:
+        """Count rows whose truth has arrived, in any order, however late."""
+        with self._lock:
+            self._count(batch, 1.0)
+
+    def retract(self, batch: MaturedBatch) -> None:
+        """Take rows out again, as before counting them once more with a corrected actual."""
+        with self._lock:
+            self._count(batch, -1.0)
+
+    def _count(self, batch: MaturedBatch, sign: float) -> None:
+        state, sums = self._state, self._state.sums
+        sane = np.isfinite(batch.actual) & np.isfinite(batch.served)
+        # nothing has a truth before it happened: one stamp in the far future would age all evidence away
+        sane &= ~(batch.slot > batch.observed_at + 86400.0)
+        if not sane.any():
+            return
+        day = self._grid.day(batch.slot[sane])
+        place = batch.place[sane].astype(np.intp)
+        sums.grow(places=int(place.max()) + 1)
+        position, inside = sums.place_in(day)
+        sums.too_old += int(len(day) - inside.sum())
+        if not inside.any():
+            return
+        oldest = int(day[inside].min())
+        sums.oldest_seen = oldest if sums.oldest_seen is None else min(sums.oldest_seen, oldest)
+        rows = np.flatnonzero(sane)[inside]
+        position, place = position[inside], place[inside]
+        actual = batch.actual[rows]
+        reference = np.abs(batch.served[rows] - actual)
+        sums.add(SERVED, position, place, sign * np.stack([np.ones(len(rows)), reference]))
+        state.rows += len(rows)
+        for number in np.unique(batch.snapshot[rows]).tolist():
+            mine = batch.snapshot[rows] == number
+            values, versions, levels = self._values(batch, rows[mine], number, place[mine])
+            for column, version in enumerate(versions):
+                seat = state.seats.get(version)
+                if seat is not None:
+                    self._score(
+                        seat,
+                        position[mine],
+                        place[mine],
+                        values[:, column],
+                        levels[:, column],
+                        actual[mine],
+                        reference[mine],
+                        sign,
+                    )
+
+    def _values(
+        self, batch: MaturedBatch, rows: NDArray[np.intp], number: int, place: NDArray[np.intp]
+    ) -> tuple[Floats, tuple[int, ...], Floats]:
+        """Raw values (n, K) of `rows`, whose they are, and the levels (n, K) that were in force."""
+        known = self._state.levels.get(number)
+        if known is None or batch.members.shape[1] == 0:
+            return self._champion_values(batch, rows)
+        columns, table = known
+        width = min(len(columns), batch.members.shape[1])
+        values = np.full((len(rows), len(columns)), np.nan)
+        values[:, :width] = batch.members[rows, :width]
+        if 0 in columns:
+            naive = columns.index(0)
+            values[:, naive] = np.where(np.isfinite(values[:, naive]), values[:, naive], batch.naive[rows])
+        return values, columns, table[np.minimum(place, len(table) - 1)].astype(np.float64)
+
+    def _champion_values(self, batch: MaturedBatch, rows: NDArray[np.intp]) -> tuple[Floats, tuple[int, ...], Floats]:
+        """Rows without a line-up: the champion of each, and the naive."""
+        version = batch.version[rows]
+        versions = (*(int(v) for v in np.unique(version) if v), 0)
+        values = np.full((len(rows), len(versions)), np.nan)
+        for column, number in enumerate(versions[:-1]):
+            mine = version == number
+            values[mine, column] = batch.predicted[rows][mine]
+        values[:, -1] = batch.naive[rows]
+        return values, versions, np.ones(values.shape)
+
+    def _score(
+        self,
+        seat: Seat,
+        position: NDArray[np.int64],
+        place: NDArray[np.intp],
+        value: Floats,
+        level: Floats,
+        actual: Floats,
+        reference: Floats,
+        sign: float,
+    ) -> None:
+        fine = np.isfinite(value)
+        if not fine.any():
+            return
+        value, level, actual, reference = value[fine], level[fine], actual[fine], reference[fine]
+        ones = np.ones(len(value))
+        fields = [
+            ones,
+            np.abs(value - actual),
+            reference,
+            np.abs(value * level - actual),
+            actual,
+            np.maximum(value, 0.0),
+        ]
+        self._state.sums.add(seat.slot, position[fine], place[fine], sign * np.stack(fields))
+
+    # --- feed faults ----------------------------------------------------------------------------------------------------
+
+    def suspend(self, faults: Mapping[int, float]) -> None:
+        """Freeze exactly these places, given as {code: epoch second since when its truth cannot be trusted}.
+
+        What the place said since then is left out, also after it is well again.
+        """
+        with self._lock:
+            state = self._state
+            self._mask()
+            for code in [code for code in state.frozen if code not in faults]:
+                del state.frozen[code]
+                state.changed = True
+            for code, since in faults.items():
+                if code in state.frozen:
+                    continue
+                state.sums.grow(places=code + 1)
+                state.frozen[code] = (
+                    int(self._grid.day(np.array([since]))[0]),
+                    _row_before(state.history, code, since),
+                )
+                state.changed = True
+            self._mask()
+
+    @property
+    def suspended(self) -> tuple[int, ...]:
+        """Codes of the frozen places."""
+        return tuple(sorted(self._state.frozen))
+
+    def _mask(self) -> None:
+        sums = self._state.sums
+        for code, (since, _) in self._state.frozen.items():
+            sums.valid[sums.day >= since, code] = False
+
+    # --- snapshots ------------------------------------------------------------------------------------------------------
+
+    def due(self, now: float) -> bool:
+        """Whether `snapshot` would make a new one."""
+        state = self._state
+        if not state.columns:
+            return False
+        if state.latest is None or state.changed:
+            return True
+        return state.rows != state.rows_then and now // 3600 > state.latest.at // 3600
+
+    def snapshot(self, now: float, places: Sequence[Place]) -> ServingSnapshot | None:
+        """Make the next snapshot, or ``None`` where nothing is due: at most one an hour of `now`, or when members changed.
+
+        Parameters
+        ----------
+        now
+            Epoch second, of the same clock that stamps the evidence.
+        places
+            Ids by code, as `ModelMonitor.places`.
+        """
+        with self._lock:
+            if not self.due(now):
+                return None
+            state = self._state
+            state.sums.grow(places=len(places))
+            self._mask()
+            members = self._members()
+            weights, levels = self._weigher.tables(members)
+            ids = tuple(places)
+            number = 1 if state.latest is None else state.latest.number + 1
+            rows = [*range(len(ids)), -1]
+            made = ServingSnapshot(number, float(now), state.columns, members, ids, weights[rows], levels[rows])
+            state.remember(made, KEPT_LEVELS)
+            return made
+
+    def standing(self) -> list[MemberStanding]:
+        """Where each member stands, pooled."""
+        with self._lock:
+            if not self._state.columns:
+                return []
+            members = self._members()
+            pool = self._weigher.excess(members)[1]
+            weights, levels = self._weigher.tables(members)
+            return [
+                MemberStanding(
+                    member=member,
+                    excess=float(pool[position]) if np.isfinite(pool[position]) else None,
+                    weight=float(weights[-1, position]),
+                    level=float(levels[-1, self.columns.index(member.version)]) if member.calibrated else 1.0,
+                )
+                for position, member in enumerate(members)
+            ]
+
+    @property
+    def _weigher(self) -> Weigher:
+        return Weigher(self._state, self._serving)
+
+    def _members(self) -> tuple[Member, ...]:
+        """List the averaged forecasters, at most `MAX_MEMBERS`; the naive always has its place."""
+        models = [version for version in self.columns if version]
+        kinds = (False, True) if self._calibrate else (False,)
+        wanted = [Member(version, calibrated) for version in models for calibrated in kinds]
+        return (*wanted[: MAX_MEMBERS - 1], NAIVE)
+
+    # --- pairs ----------------------------------------------------------------------------------------------------------
+
+    def paired_days(self, champion: int, challenger: int) -> PairedDays:
+        """Daily errors of two versions over the rows both predicted, suspended places left out."""
+        with self._lock:
+            sums, seats = self._state.sums, self._state.seats
+            if champion not in seats or challenger not in seats:
+                empty = np.zeros(0)
+                return PairedDays(np.zeros(0, dtype=np.int64), empty, empty, empty)
+            one = (sums.data[seats[champion].slot] * sums.valid).sum(axis=2)
+            two = (sums.data[seats[challenger].slot] * sums.valid).sum(axis=2)
+            # where one of them missed rows, both are scaled to the served error of the smaller set
+            both = np.minimum(one[REFERENCE], two[REFERENCE])
+            scale = [
+                np.divide(both, s[REFERENCE], out=np.ones_like(both), where=s[REFERENCE] > TINY) for s in (one, two)
+            ]
+            n = np.minimum(one[N], two[N])
+            pairs = PairedDays(sums.day, one[LOSS] * scale[0], two[LOSS] * scale[1], n)
+            return pairs.select(n > 0.5)
+
+    def day_of(self, epoch: float) -> int:
+        """Local day of an epoch second."""
+        return int(self._grid.day(np.array([epoch]))[0])
+
+    # --- persistence ----------------------------------------------------------------------------------------------------
+
+    def encode(self) -> bytes:
+        """All of the state."""
+        with self._lock:
+            return dump(self._state)
+
+    def restore(self, payload: bytes) -> None:
+        """Become what `encode` was called on."""
+        with self._lock:
+            self._state = load(payload)
+
+
+def _skill(metadata: ModelMetadata | None) -> float | None:
+    """Out-of-sample error over the seasonal naive's on the same rows."""
+    mae = metadata.metrics.get("mae") if metadata is not None else None
+    naive = metadata.metrics.get("naive_mae") if metadata is not None else None
+    return mae / naive if mae and naive and np.isfinite([mae, naive]).all() and naive > 0 else None
+
+
+def _seeds(metadata: ModelMetadata | None, places: Sequence[Place]) -> tuple[list[float], list[float]]:
+    """Out-of-sample sums by place code, cut to `SEED_DAYS` of weight."""
+    if metadata is None or not metadata.levels:
+        return [], []
+    actual, forecast = [0.0] * len(places), [0.0] * len(places)
+    for code, place in enumerate(places):
+        sums = metadata.levels.get(str(place))
+        if sums is not None and len(sums) >= 3 and np.isfinite(sums).all() and sums[1] > 0 and sums[2] > 0:
+            share = min(SEED_DAYS / sums[2], 1.0)
+            actual[code], forecast[code] = sums[0] * share, sums[1] * share
+    return actual, forecast
+
+
+def _row_before(
+    history: Iterable[ServingSnapshot], code: int, since: float
+) -> tuple[dict[Member, float], dict[int, float]] | None:
+    """Weights and levels of a place in the newest snapshot made before `since`, or the oldest there is."""
+    ordered = sorted(history, key=lambda snapshot: snapshot.at)
+    if not ordered:
+        return None
+    chosen = next((snapshot for snapshot in reversed(ordered) if snapshot.at <= since), ordered[0])
+    row = min(code, len(chosen.places))
+    weights = {member: float(w) for member, w in zip(chosen.members, chosen.weights[row], strict=True)}
+    return weights, {version: float(v) for version, v in zip(chosen.columns, chosen.levels[row], strict=True)}
