@@ -51,7 +51,8 @@ def live_page(tmp_path_factory: pytest.TempPathFactory, live_report: ReportData)
 def replay_page(tmp_path_factory: pytest.TempPathFactory, replay_report: ReportData) -> str:
     """Address of a replay's page, small enough to tell two stories."""
     stories = tuple(
-        msgspec.structs.replace(story, places=story.places[:5], deployments=()) for story in replay_report.stories
+        msgspec.structs.replace(story, places=story.places[:5], deployments=(), events=story.events[-9:])
+        for story in replay_report.stories
     )
     return _written(
         tmp_path_factory.mktemp("page") / "replay.html", msgspec.structs.replace(replay_report, stories=stories)
