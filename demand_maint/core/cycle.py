@@ -15,7 +15,7 @@ from typing import Any, Literal
 from msgspec import Struct, field
 
 from demand_maint.core.jobs import JobKind, TrainingOutcome
-from demand_maint.core.policy import Action, Decision
+from demand_maint.core.policy import Decision
 from demand_maint.core.versions import GateVerdict
 
 __all__ = [
@@ -70,7 +70,7 @@ class Agenda(Struct, frozen=True, kw_only=True):
     """All a cycle needs to know, assessed by its driver at `now` (epoch seconds).
 
     `live` tells whether predictions go through a `ModelHandle`, so that a line-up can judge; `rollbacks_left` is what remains of
-    the month's automatic rollbacks; `advise` names kinds of training that are only advised.
+    the month's automatic rollbacks; `advise` decides and tells, and changes nothing.
     """
 
     now: float
@@ -80,8 +80,7 @@ class Agenda(Struct, frozen=True, kw_only=True):
     matured_days: int = 7
     standings: tuple[Standing, ...] = ()
     rollbacks_left: int = 3
-    advise: frozenset[str] = frozenset()
-    advise_all: bool = False
+    advise: bool = False
 
 
 class Train(Struct, frozen=True, kw_only=True):
@@ -175,8 +174,6 @@ class CycleResult(Struct, frozen=True, kw_only=True):
 
 Cycle = Generator[Step, Any, CycleResult]
 
-_KINDS: dict[Action, JobKind] = {Action.FINE_TUNE: "fine_tune", Action.FULL_RETRAIN: "full"}
-
 
 def maintenance_cycle(agenda: Agenda) -> Cycle:
     """Yield the steps of one cycle; return what it came to."""
@@ -184,12 +181,12 @@ def maintenance_cycle(agenda: Agenda) -> Cycle:
     if settled is not None:
         return settled
     decision = agenda.decision
-    kind = _KINDS.get(decision.action)
+    kind = decision.action.kind
+    if decision.blocked_by is not None:
+        return _result(agenda, "advised" if decision.blocked_by == "advise" else "blocked")
     if kind is None:
         return _result(agenda, "no_action")
-    if decision.blocked_by is not None:
-        return _result(agenda, "blocked", reason=f"{decision.reason}; {decision.blocked_by}")
-    if agenda.advise_all or kind in agenda.advise:
+    if agenda.advise:
         return _result(agenda, "advised")
     return (yield from _train(agenda, kind))
 
@@ -198,7 +195,7 @@ def _hear_live_truth(agenda: Agenda) -> Cycle | Generator[Step, Any, CycleResult
     for standing in agenda.standings:
         if standing.role != "previous":
             continue
-        if standing.verdict.verdict == "worse" and agenda.rollbacks_left > 0 and not agenda.advise_all:
+        if standing.verdict.verdict == "worse" and agenda.rollbacks_left > 0 and not agenda.advise:
             version = yield Rollback(verdict=standing.verdict)
             return _own_result("rolled_back", "probation", "live truth shows a regression", standing.verdict, version)
         if standing.verdict.verdict == "worse":
@@ -215,7 +212,7 @@ def _hear_live_truth(agenda: Agenda) -> Cycle | Generator[Step, Any, CycleResult
         if standing.role != "candidate":
             continue
         verdict = standing.verdict
-        if verdict.verdict == "not_worse" and not agenda.advise_all:
+        if verdict.verdict == "not_worse" and not agenda.advise:
             return (
                 yield from _promote(
                     Promote(kind=standing.kind, verdict=verdict, version=standing.version),
@@ -243,7 +240,9 @@ def _train(agenda: Agenda, kind: JobKind) -> Cycle:
     verdict: GateVerdict = yield Evaluate(
         challenger=outcome, kind=kind, method="gate" if gated else "metadata", since=holdout
     )
-    if verdict.verdict != "not_worse":
+    if verdict.verdict not in (
+        {"not_worse"} if gated else {"not_worse", "unproven"}
+    ):  # metadata proves nothing, it only compares
         yield Discard(kind=kind, verdict=verdict, challenger=outcome)
         return _result(agenda, "rejected", verdict=verdict)
     if gated:  # the one that was judged has not seen the newest days; the one that serves should

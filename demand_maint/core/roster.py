@@ -1,0 +1,70 @@
+"""Who sits in the line-up after each change of it; commits carry the result."""
+
+from demand_maint.core.jobs import JobKind
+from demand_maint.core.versions import Commit, LineUpEntry
+
+__all__ = ["after_discard", "after_enter", "after_promotion", "after_settling", "first_line_up", "versions_of"]
+
+DAY = 86400.0
+
+
+def first_line_up(version: int, at: float) -> tuple[LineUpEntry, ...]:
+    """Return the line-up of a root with one model."""
+    return (LineUpEntry(version=version, role="champion", entered_at=at),)
+
+
+def after_enter(
+    head: Commit, version: int, kind: JobKind, at: float, replaces: tuple[int, ...] = ()
+) -> tuple[LineUpEntry, ...]:
+    """Return the line-up with one more candidate, and without those it `replaces`."""
+    stays = tuple(entry for entry in head.line_up if entry.role != "candidate" or entry.version not in replaces)
+    return (*stays, LineUpEntry(version=version, role="candidate", entered_at=at, kind=kind))
+
+
+def after_discard(head: Commit, version: int) -> tuple[LineUpEntry, ...]:
+    """Return the line-up without that candidate."""
+    return tuple(entry for entry in head.line_up if entry.role != "candidate" or entry.version != version)
+
+
+def after_settling(head: Commit) -> tuple[LineUpEntry, ...]:
+    """Return the line-up without the previous champion: probation is over."""
+    return tuple(entry for entry in head.line_up if entry.role != "previous")
+
+
+def after_promotion(
+    head: Commit, version: int, kind: JobKind, at: float, probation_days: float
+) -> tuple[LineUpEntry, ...]:
+    """Return the line-up under a new champion: its base where that is another, the previous champion on call, the other candidates.
+
+    A full retrain ends the candidacy of fine-tunes: they continue a base that serves no longer.
+    """
+    base = version if kind == "full" else head.base
+    seats = [LineUpEntry(version=version, role="champion", entered_at=at, kind=kind)]
+    if base != version:
+        seats.append(LineUpEntry(version=base, role="base", entered_at=at))
+    if probation_days > 0 and head.champion not in {version, base}:
+        seats.append(
+            LineUpEntry(version=head.champion, role="previous", entered_at=at, until=at + probation_days * DAY)
+        )
+    elif (
+        probation_days > 0 and head.champion == base != version
+    ):  # the base sits anyway; on probation it is compared with
+        seats[1] = LineUpEntry(version=base, role="previous", entered_at=at, until=at + probation_days * DAY)
+    seats += [
+        entry
+        for entry in head.line_up
+        if entry.role == "candidate" and entry.version != version and (kind == "fine_tune" or entry.kind == "full")
+    ]
+    return tuple(seats)
+
+
+def versions_of(commit: Commit) -> tuple[int, ...]:
+    """Versions that predict every row: the champion first, its base, candidates by age, then the previous champion.
+
+    >>> from demand_maint.core.versions import Commit
+    >>> versions_of(Commit(number=1, action="init", at=0.0, champion=3, base=1))
+    (3, 1)
+    """
+    order = {"champion": 0, "base": 1, "previous": 2, "candidate": 3}
+    seated = sorted(commit.line_up, key=lambda entry: (order[entry.role], entry.entered_at))
+    return tuple(dict.fromkeys((commit.champion, commit.base, *(entry.version for entry in seated))))
