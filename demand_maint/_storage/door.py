@@ -320,11 +320,13 @@ class Door:
         """Remove temporary entries directly in `rel` whose maker is gone, except those `keep` names; tell which."""
         removed: list[str] = []
         for name in self.listdir(rel):
-            path = self._safe(f"{rel}/{name}")
-            if not name.startswith(TEMP) or keep(name) or self._in_use(path):
+            if not name.startswith(TEMP) or keep(name):
                 continue
-            self._remove(path)
-            removed.append(f"{rel}/{name}")
+            entry = name if rel == "." else f"{rel}/{name}"
+            path = self._safe(entry)
+            if not self._in_use(path):
+                self._remove(path)
+                removed.append(entry)
         if removed:
             self.sync_dir(rel)
         return removed
