@@ -19,8 +19,8 @@ class TrainingJob(Struct, frozen=True, kw_only=True):
         known, ``naive`` (the seasonal-naive forecast of the row).
     output_directory, name
         The child writes ``<name>.cbm`` and ``<name>_metadata.json`` there.
-    base_model_path
-        ``.cbm`` a fine-tune starts from; ``None`` for a full retrain.
+    base_model_path, base_sha256
+        ``.cbm`` a fine-tune starts from; ``None`` for a full retrain. Where `base_sha256` (hex) is given, its bytes must have it.
     validation
         Share of the newest rows held back for the metrics, by time.
     train_until
@@ -33,6 +33,7 @@ class TrainingJob(Struct, frozen=True, kw_only=True):
     output_directory: str
     name: str
     base_model_path: str | None = None
+    base_sha256: str | None = None
     base: int | None = None
     parent: int | None = None
     loss: str = "RMSE"

@@ -1,0 +1,117 @@
+"""Figures of a model on rows it was not trained on: errors, baseline, levels per place, quantiles of the inputs."""
+
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from demand_maint.core.timegrid import TimeGrid
+from demand_maint.core.versions import Baseline
+
+__all__ = ["errors", "feature_quantiles", "make_baseline", "place_levels"]
+
+MAD_TO_SIGMA = 1.4826
+MIN_SCALE_DAYS = 5
+QUANTILES = np.linspace(0.0, 1.0, 11)
+
+
+def errors(frame: pl.DataFrame, predicted: NDArray[np.float64]) -> dict[str, float]:
+    """Out-of-sample figures: mae, rmse, bias (mean of predicted - actual), rows; naive_mae and the model's mae on the same rows.
+
+    Parameters
+    ----------
+    frame
+        ``actual`` and, where known, ``naive``.
+    """
+    if not len(predicted):
+        return {}
+    actual = frame["actual"].to_numpy().astype(np.float64)
+    error = predicted - actual
+    found = {
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt(np.square(error).mean())),
+        "bias": float(error.mean()),
+        "rows": float(len(error)),
+    }
+    naive = _naive(frame)
+    known = np.isfinite(naive)
+    if known.any():
+        found["naive_mae"] = float(np.abs(naive[known] - actual[known]).mean())
+        found["mae_where_naive"] = float(np.abs(error[known]).mean())
+        found["naive_rows"] = float(known.sum())
+    return found
+
+
+def make_baseline(
+    frame: pl.DataFrame,
+    predicted: NDArray[np.float64],
+    grid: TimeGrid,
+    source: Literal["holdout", "out_of_sample"],
+) -> Baseline | None:
+    """Error to expect of this model, with its skill against the seasonal-naive forecast and the daily spread of that."""
+    figures = errors(frame, predicted)
+    if not figures:
+        return None
+    stamps = frame["timestamp"].to_numpy().astype(np.float64)
+    days = grid.day(stamps)
+    naive_mae = figures.get("naive_mae")
+    skill = figures["mae_where_naive"] / naive_mae if naive_mae else None
+    return Baseline(
+        mae=figures["mae"],
+        skill=skill,
+        naive_mae=naive_mae,
+        log_scale=_daily_log_scale(frame, predicted, days),
+        n=len(predicted),
+        days=len(np.unique(days)),
+        since=float(stamps.min()),
+        until=float(stamps.max()),
+        source=source,
+    )
+
+
+def _daily_log_scale(frame: pl.DataFrame, predicted: NDArray[np.float64], days: NDArray[np.int64]) -> float | None:
+    actual, naive = frame["actual"].to_numpy().astype(np.float64), _naive(frame)
+    known = np.isfinite(naive)
+    if not known.any():
+        return None
+    unique, code = np.unique(days[known], return_inverse=True)
+    model = np.bincount(code, np.abs(predicted[known] - actual[known]), len(unique))
+    reference = np.bincount(code, np.abs(naive[known] - actual[known]), len(unique))
+    usable = (model > 0) & (reference > 0)
+    if usable.sum() < MIN_SCALE_DAYS:
+        return None
+    ratio = np.log(model[usable] / reference[usable])
+    return float(MAD_TO_SIGMA * np.median(np.abs(ratio - np.median(ratio))))
+
+
+def _naive(frame: pl.DataFrame) -> NDArray[np.float64]:
+    if "naive" not in frame.columns:
+        return np.full(len(frame), np.nan)
+    return frame["naive"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def place_levels(frame: pl.DataFrame, predicted: NDArray[np.float64], grid: TimeGrid) -> dict[str, list[float]]:
+    """Sum of actuals, sum of predictions and number of days per place, the start of a new model's level calibration."""
+    if "place_id" not in frame.columns or not len(predicted):
+        return {}
+    table = pl.DataFrame(
+        {
+            "place": frame["place_id"].cast(pl.String),
+            "actual": frame["actual"].cast(pl.Float64),
+            "predicted": predicted,
+            "day": grid.day(frame["timestamp"].to_numpy()),
+        }
+    )
+    sums = table.group_by("place").agg(pl.col("actual", "predicted").sum(), pl.col("day").n_unique()).sort("place")
+    return {str(place): [float(a), float(p), float(d)] for place, a, p, d in sums.iter_rows()}
+
+
+def feature_quantiles(rows: NDArray[np.float32], names: tuple[str, ...]) -> dict[str, list[float]]:
+    """Minimum, nine deciles and maximum of every feature over its finite values; empty where it has none."""
+    found: dict[str, list[float]] = {}
+    for index, name in enumerate(names):
+        column: NDArray[Any] = rows[:, index]
+        finite = column[np.isfinite(column)]
+        found[name] = [float(value) for value in np.quantile(finite, QUANTILES)] if len(finite) else []
+    return found

@@ -1,0 +1,134 @@
+"""What a worker child can be asked besides a `TrainingJob`, and what it answers: paths and numbers, as JSON."""
+
+from typing import Any
+
+from msgspec import Struct, field
+
+from demand_maint.core.jobs import TrainingJob, TrainingOutcome
+
+__all__ = [
+    "EvaluateJob",
+    "Evaluation",
+    "InspectJob",
+    "Limits",
+    "ModelInspection",
+    "Request",
+    "WorkerAnswer",
+    "WorkerJob",
+    "decode_answer",
+    "limits_of",
+]
+
+
+class InspectJob(Struct, frozen=True, kw_only=True, tag="inspect", tag_field="task"):
+    """Open a model file of unknown origin, and write its canonical ``.cbm`` as ``<output_directory>/<name>.cbm``.
+
+    Parameters
+    ----------
+    rows
+        Sample rows (float, in the order of `features`) it has to answer with finite numbers; made up where empty.
+    """
+
+    path: str
+    output_directory: str
+    name: str
+    features: tuple[str, ...] = ()
+    loss: str | None = None
+    rows: list[list[float]] = field(default_factory=list)
+    limit_bytes: int = 512 << 20
+    deadline_seconds: float = 120.0
+    memory_megabytes: int | None = 4096
+    threads: int = 1
+    nice: int = 0
+
+
+class ModelInspection(Struct, frozen=True, kw_only=True):
+    """A foreign model, as a child found it; `cbm_path` holds the bytes whose digest is `sha256`."""
+
+    features: tuple[str, ...]
+    trees: int
+    loss: str
+    dimension: int
+    params: dict[str, Any]
+    own_metadata: dict[str, str]
+    sample_predictions: list[float]
+    cbm_path: str
+    sha256: str
+    size: int
+
+
+class EvaluateJob(Struct, frozen=True, kw_only=True, tag="evaluate", tag_field="task"):
+    """Predict every row of a Parquet frame; the answer is a Parquet file of its key columns and ``predicted``."""
+
+    model_path: str
+    frame_path: str
+    output_directory: str
+    name: str
+    sha256: str | None = None
+    deadline_seconds: float = 600.0
+    memory_megabytes: int | None = None
+    threads: int = 1
+    nice: int = 19
+
+
+class Evaluation(Struct, frozen=True, kw_only=True):
+    """Per-row predictions in `predictions_path`; `metrics` where the frame had actuals."""
+
+    predictions_path: str
+    rows: int
+    metrics: dict[str, float]
+
+
+WorkerJob = TrainingJob | InspectJob | EvaluateJob
+WorkerAnswer = TrainingOutcome | ModelInspection | Evaluation
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What a child may take: seconds of wall time, megabytes of resident memory, threads; `hard_memory` caps its address space too."""
+
+    deadline_seconds: float = 3600.0
+    memory_megabytes: int | None = None
+    hard_memory: bool = False
+    threads: int = 1
+    nice: int = 19
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """The first line a child reads."""
+
+    task: str
+    job: dict[str, Any]
+    limits: Limits
+    progress_seconds: float = 0.25
+
+
+def limits_of(job: WorkerJob) -> Limits:
+    """Limits that a job carries with it."""
+    return Limits(
+        deadline_seconds=job.deadline_seconds,
+        memory_megabytes=job.memory_megabytes,
+        hard_memory=isinstance(job, InspectJob),
+        threads=job.threads,
+        nice=job.nice,
+    )
+
+
+_ANSWERS: dict[str, type[TrainingOutcome] | type[ModelInspection] | type[Evaluation]] = {
+    "train": TrainingOutcome,
+    "inspect": ModelInspection,
+    "evaluate": Evaluation,
+}
+
+
+def task_of(job: WorkerJob) -> str:
+    """Name of the worker's task for `job`."""
+    if isinstance(job, TrainingJob):
+        return "train"
+    return "inspect" if isinstance(job, InspectJob) else "evaluate"
+
+
+def decode_answer(task: str, answer: Any) -> WorkerAnswer:
+    """Turn the builtin values of a child's answer into their class; raises `msgspec.ValidationError` on anything else."""
+    import msgspec  # noqa: PLC0415  # kept beside its one use
+
+    return msgspec.convert(answer, _ANSWERS[task])
