@@ -286,7 +286,7 @@ class Door:
         finally:
             self.disk.close(descriptor)
 
-    def write_frame(self, rel: str, writer: Callable[[Path], None]) -> None:
+    def write_frame(self, rel: str, writer: Callable[[Path], object]) -> None:
         """Let a library write a file by its path, then put it in place in one step."""
         target = self._safe(rel)
         with self._temporary(rel) as (_, temp):

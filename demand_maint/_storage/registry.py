@@ -4,6 +4,7 @@ What serves, what served and why is the newest commit and those below it; nothin
 and durable before a commit names it, and a commit is durable before it is acknowledged.
 """
 
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -383,7 +384,7 @@ def describe(commit: Commit) -> dict[str, Any]:
         "previous": commit.previous,
         "who": commit.who,
         "why": commit.why,
-        "verdict": msgspec.to_builtins(commit.verdict) if commit.verdict else None,
+        "verdict": json.loads(msgspec.json.encode(commit.verdict)) if commit.verdict else None,
         "model_sha256": files.model if files else None,
         "metadata_sha256": files.metadata if files else None,
         "baseline_mae": commit.baseline.mae if commit.baseline else None,
