@@ -1,0 +1,140 @@
+"""What predicting through the handle costs over CatBoost's own predict: ``python -m benchmarks.predict_overhead [--json]``.
+
+Everything is measured interleaved in one process, so a busy machine slows both sides alike; each figure is a median. Targets:
+serve="champion" within 5 us of CatBoost's own predict for one row and 1.1x for 1 000; one extra tree member at most 1.3x
+CatBoost's own predict at 1 000 rows; the rest of the mixture at most 2 us a row there and 30 us for a single row.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.fitted import FEATURES, MemoryRegistry, fitted_model, rows
+from demand_maint.config import Config, ServingConfig
+from demand_maint.core.lineup import LineUp
+from demand_maint.core.serving import Member, ServingSnapshot
+from demand_maint.core.timegrid import TimeGrid
+from demand_maint.model_handle import ModelHandle
+from demand_maint.testing import VirtualClock
+
+PLACES = tuple(f"venue-{number}" for number in range(100))
+SLOT = 1_700_006_400.0
+
+
+def interleaved(calls: dict[str, Callable[[], object]], rounds: int, repeat: int) -> dict[str, float]:
+    """Median seconds per call of each, taking turns so that all see the same machine."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            begin = time.perf_counter_ns()
+            for _ in range(repeat):
+                call()
+            found[name].append((time.perf_counter_ns() - begin) / repeat / 1e9)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def handle_with(registry: MemoryRegistry, serve: str, members: int) -> ModelHandle:
+    """A handle whose snapshot, in mixture mode, has `members` models, each also calibrated, and the naive."""
+    config = Config(serving=ServingConfig(serve="mixture" if serve == "mixture" else "champion"))
+    handle = ModelHandle(registry, config=config, clock=VirtualClock(SLOT), naive=NaiveTable())  # type: ignore[arg-type]
+    handle.refresh()
+    if serve == "mixture":
+        versions = tuple(range(1, members + 1))
+        sitting = (*(Member(v, calibrated) for v in versions for calibrated in (False, True)), Member(0))
+        weights = np.full((len(PLACES) + 1, len(sitting)), 1 / len(sitting), dtype=np.float32)
+        levels = np.full((len(PLACES) + 1, members + 1), 1.05, dtype=np.float32)
+        handle.adopt(ServingSnapshot(1, SLOT, (*versions, 0), sitting, PLACES, weights, levels))
+    return handle
+
+
+class NaiveTable:
+    """A stand-in for the monitor's: one look-up per row."""
+
+    def __init__(self) -> None:
+        self._table = dict.fromkeys(PLACES, 50.0)
+
+    def __call__(self, places: Sequence[Any], slots: Any) -> Any:
+        return [self._table[place] for place in places]
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """Every figure, seconds where not said otherwise."""
+    first, second = fitted_model(seed=1), fitted_model(seed=2)
+    own = first.model
+    champion = handle_with(MemoryRegistry({1: first}), "champion", 1)
+    one_member = handle_with(MemoryRegistry({1: first}), "mixture", 1)
+    two_members = handle_with(MemoryRegistry({1: first, 2: second}, line_up=(2,)), "mixture", 2)
+    single, many = rows(1), rows(1000)
+    row = dict(zip(FEATURES, single[0].tolist(), strict=True))
+    places, stamps = [PLACES[i % len(PLACES)] for i in range(1000)], np.full(1000, SLOT)
+    one = interleaved(
+        {
+            "catboost": lambda: own.predict(single[0]),
+            "champion_array": lambda: champion.predict(single),
+            "champion_dict": lambda: champion.predict(row),
+            "mixture_1": lambda: one_member.predict(row, PLACES[0], SLOT),
+            "mixture_2": lambda: two_members.predict(row, PLACES[0], SLOT),
+        },
+        rounds,
+        20,
+    )
+    thousand = interleaved(
+        {
+            "catboost": lambda: own.predict(many),
+            "champion_array": lambda: champion.predict(many),
+            "mixture_1": lambda: one_member.predict(many, places, stamps),
+            "mixture_2": lambda: two_members.predict(many, places, stamps),
+        },
+        rounds,
+        2,
+    )
+    return {
+        "one row: CatBoost's own, us": one["catboost"] * 1e6,
+        "one row: champion over it, array, us (target 5)": (one["champion_array"] - one["catboost"]) * 1e6,
+        "one row: champion over it, dict, us (target 5)": (one["champion_dict"] - one["catboost"]) * 1e6,
+        "one row: rest of the mixture, us (target 30)": (one["mixture_1"] - one["champion_dict"]) * 1e6,
+        "1000 rows: CatBoost's own, us": thousand["catboost"] * 1e6,
+        "1000 rows: champion, x (target 1.1)": thousand["champion_array"] / thousand["catboost"],
+        "1000 rows: one extra member, x of CatBoost's own (target 1.3)": (
+            (thousand["mixture_2"] - thousand["mixture_1"]) / thousand["catboost"]
+        ),
+        "1000 rows: rest of the mixture, us a row (target 2)": (
+            (thousand["mixture_1"] - thousand["champion_array"]) * 1e6 / 1000
+        ),
+    }
+
+
+def snapshot_cost(places: int = 1000) -> float:
+    """Seconds to make a snapshot of a full line-up over `places` places."""
+    line_up = LineUp(TimeGrid("UTC", 3600))
+    names = list(range(places))
+    line_up.seat([1, 2, 3], {}, at=SLOT, places=names)
+    begin = time.perf_counter()
+    line_up.snapshot(SLOT, names)
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=int, default=200)
+    arguments = parser.parse_args()
+    found = measure(arguments.rounds)
+    found["snapshot of 1000 places, ms"] = snapshot_cost() * 1e3
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+        return
+    for name, value in found.items():
+        print(f"{name:68s} {value:10.3f}")
+
+
+if __name__ == "__main__":
+    main()
