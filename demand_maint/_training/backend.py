@@ -11,14 +11,12 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 
 from demand_maint._storage.door import Door
 from demand_maint._training.loading import (
@@ -32,13 +30,13 @@ from demand_maint._training.loading import (
     training_params,
 )
 from demand_maint._training.measure import errors, feature_quantiles, make_baseline, place_levels
+from demand_maint._training.training_rows import TrainingRows, read_rows
 from demand_maint.clock import SystemClock
 from demand_maint.core.jobs import TrainingJob, TrainingOutcome
 from demand_maint.core.timegrid import TimeGrid
-from demand_maint.core.versions import ModelMetadata
+from demand_maint.core.versions import Baseline, ModelMetadata
 from demand_maint.errors import (
     IncompatibleBaseError,
-    InsufficientDataError,
     SchemaMismatchError,
     TargetError,
     TrainingCancelledError,
@@ -47,11 +45,8 @@ from demand_maint.errors import (
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor
 
-__all__ = ["FitControl", "feature_rows", "same_loss", "schema_hash", "train"]
+__all__ = ["FitControl", "same_loss", "schema_hash", "train"]
 
-MIN_ROWS = 10
-LARGEST_TARGET = 1e30
-POSITIVE_LOSSES = ("Poisson", "Tweedie", "MSLE")
 # what a warm start takes over from the base's own training; anything else of it is CatBoost's default or this fit's business
 INHERITED = (
     "depth", "grow_policy", "l2_leaf_reg", "border_count", "random_strength", "bagging_temperature", "bootstrap_type",
@@ -109,79 +104,31 @@ def train(job: TrainingJob, control: FitControl) -> TrainingOutcome:
         Stopped on request.
     """
     started, cpu = SystemClock().monotonic(), cpu_seconds()
-    frame = _read_frame(job)
+    rows = read_rows(job)
     base = _read_base(job)
-    rows, target = feature_rows(frame, job.features), frame["actual"].to_numpy().astype(np.float64)
-    _check_target(target, job.loss, frame)
-    params = _params(job, base)
-    split = _split(frame["timestamp"].to_numpy(), job)
-    fits = _plan(job, split, len(frame))
+    fits = _plan(job, rows)
     trees = job.iterations * len(fits)
     model, measured = None, None
     for number, (end, measure) in enumerate(fits):
         control.check()
-        held_back = (rows[split:], target[split:]) if measure else None
-        callback = _EachTree(control, number * job.iterations, trees)
-        model = _fit(params, job, rows[:end], target[:end], held_back, base, callback)
+        model = _fit(job, rows, end, base, _EachTree(control, number * job.iterations, trees), measure=measure)
         control.check()
+        _check_growth(model, base, job)
         if measure:
             measured = model
     assert model is not None
     control.report(trees, trees)
-    _check_growth(model, base, job)
-    metadata = _metadata(job, model, measured, base, frame, rows, split, fits[-1][0])
+    metadata = _metadata(job, model, measured, base, rows, fits[-1][0])
     return _write(job, model, metadata, started, cpu)
 
 
-def _plan(job: TrainingJob, split: int, rows: int) -> list[tuple[int, bool]]:
+def _plan(job: TrainingJob, rows: TrainingRows) -> list[tuple[int, bool]]:
     """Return the fits as (end of their rows, whether to measure them on the rest)."""
-    if split == rows:
-        return [(rows, False)]
     if job.train_until is not None:
-        return [(split, True)]
-    return [(split, True), (rows, False)]
-
-
-def _read_frame(job: TrainingJob) -> pl.DataFrame:
-    frame = pl.read_parquet(job.frame_path, memory_map=False)
-    keys = {"place_id", "timestamp", "actual", "naive"}
-    missing = [name for name in (*job.features, "timestamp", "actual") if name not in frame.columns]
-    if missing:
-        raise SchemaMismatchError(job.features, tuple(name for name in frame.columns if name not in keys))
-    if len(frame) < MIN_ROWS:
-        raise InsufficientDataError(len(frame), MIN_ROWS, "training")
-    return frame.sort("timestamp", maintain_order=True)
-
-
-def feature_rows(frame: pl.DataFrame, features: tuple[str, ...]) -> NDArray[np.float32]:
-    """Return float32 rows in Fortran order, columns in the order of `features`, infinities as missing."""
-    rows = np.empty((len(frame), len(features)), dtype=np.float32, order="F")
-    with np.errstate(over="ignore"):
-        for index, name in enumerate(features):
-            column = frame[name]
-            if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
-                raise SchemaMismatchError(
-                    features, (*features[:index], f"{name} ({column.dtype})", *features[index + 1 :])
-                )
-            rows[:, index] = column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    rows[~np.isfinite(rows)] = np.nan
-    return rows
-
-
-def _check_target(target: NDArray[np.float64], loss: str, frame: pl.DataFrame) -> None:
-    bad = ~np.isfinite(target) | (np.abs(target) > LARGEST_TARGET)
-    if bad.any():
-        raise TargetError(f"{_where(bad, frame, target)} Remove rows without a finite actual before training.")
-    if loss.startswith(POSITIVE_LOSSES) and (target < 0).any():
-        raise TargetError(f"{_where(target < 0, frame, target)} The loss {loss} needs actuals of zero or more.")
-    if target.min() == target.max():
-        raise TargetError(f"All {len(target)} actuals are {target[0]:g}; there is nothing to learn. Check the source.")
-
-
-def _where(bad: NDArray[np.bool_], frame: pl.DataFrame, target: NDArray[np.float64]) -> str:
-    first = int(np.flatnonzero(bad)[0])
-    place = f"place {frame['place_id'][first]!r}, " if "place_id" in frame.columns else ""
-    return f"{int(bad.sum())} of {len(bad)} actuals cannot be used, the first is {target[first]!r} ({place}timestamp {frame['timestamp'][first]!r})."
+        return [(rows.split, rows.split < len(rows))]
+    if rows.split == len(rows):
+        return [(len(rows), False)]
+    return [(rows.split, True), (len(rows), False)]
 
 
 def _read_base(job: TrainingJob) -> "CatBoostRegressor | None":
@@ -238,43 +185,34 @@ def _params(job: TrainingJob, base: "CatBoostRegressor | None") -> dict[str, Any
     return {**inherited, **job.params, **own}
 
 
-def _split(stamps: NDArray[Any], job: TrainingJob) -> int:
-    """First row that is not trained on in the measured fit; rows of one moment stay on one side."""
-    total = len(stamps)
-    if job.train_until is not None:
-        split = int(np.searchsorted(stamps, job.train_until, side="left"))
-        if split < MIN_ROWS:
-            raise InsufficientDataError(split, MIN_ROWS, "training before the holdout", "Collect longer.")
-        return split
-    if job.validation <= 0:
-        return total
-    wanted = max(1, round(total * (1 - job.validation)))
-    split = int(np.searchsorted(stamps, stamps[min(wanted, total - 1)], side="left"))
-    return split if split >= MIN_ROWS // 2 else min(wanted, total - 1)
-
-
 def _fit(
-    params: dict[str, Any],
     job: TrainingJob,
-    rows: NDArray[np.float32],
-    target: NDArray[np.float64],
-    held_back: tuple[NDArray[np.float32], NDArray[np.float64]] | None,
+    rows: TrainingRows,
+    end: int,
     base: "CatBoostRegressor | None",
     callback: _EachTree,
+    *,
+    measure: bool,
 ) -> "CatBoostRegressor":
+    """Fit on the first `end` rows; `measure` also follows the error on the rest."""
     from catboost import CatBoostError, CatBoostRegressor, Pool  # noqa: PLC0415  # costs a second: only in the child
 
+    target = rows.target[:end]
     if target.min() == target.max():
         raise TargetError(f"All {len(target)} actuals before the held-back rows are {target[0]:g}. Collect longer.")
     names = list(job.features)
-    model = CatBoostRegressor(**params)
-    pool = Pool(rows, target, feature_names=names)
-    watched = Pool(*held_back, feature_names=names) if held_back is not None else None
+    model = CatBoostRegressor(**_params(job, base))
+    watched = Pool(rows.matrix[end:], rows.target[end:], feature_names=names) if measure else None
     try:
-        model.fit(pool, eval_set=watched, use_best_model=False, init_model=base, callbacks=[callback])
+        model.fit(
+            Pool(rows.matrix[:end], target, feature_names=names),
+            eval_set=watched,
+            use_best_model=False,
+            init_model=base,
+            callbacks=[callback],
+        )
     except CatBoostError as error:
-        if callback.control.cancelled.is_set():
-            callback.control.check()
+        callback.control.check()
         if base is not None and "initial model" in str(error).lower():
             raise IncompatibleBaseError(f"CatBoost refuses this base: {error}. Do a full retrain.") from error
         raise
@@ -294,29 +232,14 @@ def _metadata(
     model: "CatBoostRegressor",
     measured: "CatBoostRegressor | None",
     base: "CatBoostRegressor | None",
-    frame: pl.DataFrame,
-    rows: NDArray[np.float32],
-    split: int,
+    rows: TrainingRows,
     trained: int,
 ) -> ModelMetadata:
-    grid = TimeGrid(job.zone, 3600)
     notes: dict[str, Any] = {"model_id": uuid.uuid4().hex, "schema": schema_hash(job.features), "seed": job.seed}
-    metrics: dict[str, float] = {}
-    baseline, levels = None, {}
+    figures = _Figures()
     if measured is not None:
-        held, predicted = frame[split:], CatBoostModel(measured).predict(rows[split:])
-        source: Literal["holdout", "out_of_sample"] = "holdout" if job.train_until is not None else "out_of_sample"
-        metrics = errors(held, predicted)
-        baseline = make_baseline(held, predicted, grid, source)
-        levels = place_levels(held, predicted, grid)
+        figures = _measure(job, measured, base, rows)
         notes["validation"] = _overfitting(measured)
-        if base is not None:
-            metrics |= {
-                f"base_{key}": value
-                for key, value in errors(held, CatBoostModel(base).predict(rows[split:])).items()
-                if key in {"mae", "rmse"}
-            }
-    stamps = frame["timestamp"]
     return ModelMetadata(
         features=job.features,
         loss=loss_of(model),
@@ -325,19 +248,40 @@ def _metadata(
         params=training_params(model),
         trees=int(model.tree_count_),
         rows=trained,
-        trained_since=float(stamps[0]),
-        trained_until=float(stamps[trained - 1]),
+        trained_since=rows.stamp(0),
+        trained_until=rows.stamp(trained - 1),
         parent=job.parent,
         base=job.base,
-        metrics=metrics,
-        baseline=baseline,
+        metrics=figures.metrics,
+        baseline=figures.baseline,
         importances=CatBoostModel(model).importances(),
-        quantiles=feature_quantiles(rows[:trained], job.features),
-        levels=levels,
+        quantiles=feature_quantiles(rows.matrix[:trained], job.features),
+        levels=figures.levels,
         feature_builder=job.feature_builder,
         horizon_seconds=job.horizon_seconds,
         notes=notes,
     )
+
+
+@dataclass(frozen=True)
+class _Figures:
+    metrics: dict[str, float] = field(default_factory=dict)
+    baseline: Baseline | None = None
+    levels: dict[str, list[float]] = field(default_factory=dict)
+
+
+def _measure(
+    job: TrainingJob, model: "CatBoostRegressor", base: "CatBoostRegressor | None", rows: TrainingRows
+) -> _Figures:
+    """Figures on the held-back rows; the base's own stand beside (it may have been trained on them)."""
+    grid, held, matrix = TimeGrid(job.zone, 3600), rows.frame[rows.split :], rows.matrix[rows.split :]
+    predicted = CatBoostModel(model).predict(matrix)
+    metrics = errors(held, predicted)
+    if base is not None:
+        before = errors(held, CatBoostModel(base).predict(matrix))
+        metrics |= {f"base_{key}": before[key] for key in ("mae", "rmse")}
+    source: Literal["holdout", "out_of_sample"] = "holdout" if job.train_until is not None else "out_of_sample"
+    return _Figures(metrics, make_baseline(held, predicted, grid, source), place_levels(held, predicted, grid))
 
 
 def _overfitting(model: "CatBoostRegressor") -> dict[str, float]:

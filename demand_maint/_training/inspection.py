@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from demand_maint._storage.door import Door
-from demand_maint._training.backend import feature_rows, same_loss
+from demand_maint._training.backend import same_loss
 from demand_maint._training.loading import (
     CBM_MAGIC,
     DEFAULT_LIMIT_BYTES,
@@ -21,6 +21,7 @@ from demand_maint._training.loading import (
 from demand_maint._training.measure import errors
 from demand_maint._training.pickles import read_pickle
 from demand_maint._training.requests import EvaluateJob, Evaluation, InspectJob, ModelInspection
+from demand_maint._training.training_rows import feature_rows
 from demand_maint.errors import DamagedModelError, IncompatibleBaseError, SchemaMismatchError
 
 __all__ = ["evaluate", "inspect"]

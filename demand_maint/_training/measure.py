@@ -53,10 +53,12 @@ def make_baseline(
     figures = errors(frame, predicted)
     if not figures:
         return None
-    stamps = frame["timestamp"].to_numpy().astype(np.float64)
-    days = grid.day(stamps)
     naive_mae = figures.get("naive_mae")
     skill = figures["mae_where_naive"] / naive_mae if naive_mae else None
+    if "timestamp" not in frame.columns:
+        return Baseline(mae=figures["mae"], skill=skill, naive_mae=naive_mae, n=len(predicted), source=source)
+    stamps = frame["timestamp"].to_numpy().astype(np.float64)
+    days = grid.day(stamps)
     return Baseline(
         mae=figures["mae"],
         skill=skill,
@@ -93,7 +95,7 @@ def _naive(frame: pl.DataFrame) -> NDArray[np.float64]:
 
 def place_levels(frame: pl.DataFrame, predicted: NDArray[np.float64], grid: TimeGrid) -> dict[str, list[float]]:
     """Sum of actuals, sum of predictions and number of days per place, the start of a new model's level calibration."""
-    if "place_id" not in frame.columns or not len(predicted):
+    if not {"place_id", "timestamp"} <= set(frame.columns) or not len(predicted):
         return {}
     table = pl.DataFrame(
         {

@@ -1,0 +1,259 @@
+"""From rows in memory to a job on disk: one checked Parquet frame in ``data/models/work``, and the numbers that go with it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from demand_maint._storage.door import Door
+from demand_maint._storage.layout import MODELS, STAGING
+from demand_maint._storage.registry import Registry
+from demand_maint._storage.stamps import stamp_reader
+from demand_maint.config import Config, TrainingConfig
+from demand_maint.core.jobs import JobKind, TrainingJob
+from demand_maint.core.schema import FeatureSchema, column_of
+from demand_maint.core.versions import ModelMetadata
+from demand_maint.errors import DemandMaintError, TargetError
+
+__all__ = ["WORK", "BaseModel", "base_from_version", "build_job", "clean_up", "training_frame"]
+
+WORK = f"{MODELS}/work"
+DAY = 86400.0
+# a full retrain is measured on the newest weeks, however long its history is
+LONGEST_VALIDATION_DAYS = 28.0
+KEYS = ("place_id", "timestamp", "actual", "naive")
+# of a fine-tune these say nothing about how to train from scratch
+STEP_PARAMS = frozenset({"iterations", "learning_rate"})
+
+
+class BaseModel(Struct, frozen=True, kw_only=True):
+    """A model to train on from: where its proven bytes are, and what has to fit."""
+
+    path: str
+    sha256: str
+    features: tuple[str, ...]
+    loss: str
+    version: int | None = None
+    metadata: ModelMetadata | None = None
+
+
+def base_from_version(registry: Registry, number: int) -> BaseModel:
+    """Return a registered version as a base."""
+    version = registry.version(number)
+    return BaseModel(
+        path=str(registry.model_path(number)),
+        sha256=version.hashes.model,
+        features=version.metadata.features,
+        loss=version.metadata.loss,
+        version=number,
+        metadata=version.metadata,
+    )
+
+
+def training_frame(
+    features: Any,
+    actual: Any,
+    names: tuple[str, ...],
+    *,
+    timestamps: Any = None,
+    place_ids: Any = None,
+    naive: Any = None,
+    zone: str = "UTC",
+) -> pl.DataFrame:
+    """Put what a user holds into the frame a job reads.
+
+    Parameters
+    ----------
+    features
+        Frame (Polars, pandas), dicts, or array with the columns of `names` in that order. Columns ``place_id``, ``timestamp`` and
+        ``naive`` beside the features are used where the arguments of those names are not given.
+    actual
+        One number per row.
+    timestamps
+        Epoch seconds, datetimes or ISO text; without them the rows have to be in time order.
+    zone
+        Of naive timestamps.
+
+    Raises
+    ------
+    SchemaMismatchError
+        A feature is missing, or an array has another width.
+    TargetError
+        Another number of actuals than rows, or one that is no number.
+    """
+    rows = FeatureSchema(names).rows(features)
+    columns: dict[str, Any] = {}
+    places = place_ids if place_ids is not None else column_of(features, "place_id")
+    if places is not None:
+        columns["place_id"] = _places(_listed(places))
+    stamps = timestamps if timestamps is not None else column_of(features, "timestamp")
+    if stamps is not None:
+        columns["timestamp"] = _epochs(_listed(stamps), zone)
+    columns["actual"] = _numbers(actual)
+    reference = naive if naive is not None else column_of(features, "naive")
+    if reference is not None:
+        columns["naive"] = _numbers(reference)
+    for name, values in columns.items():
+        if len(values) != len(rows):
+            raise TargetError(f"{len(rows)} rows of features, but {len(values)} values of {name!r}. Give one per row.")
+    return pl.DataFrame(columns | {name: rows[:, index] for index, name in enumerate(names)})
+
+
+def _listed(values: Any) -> list[Any]:
+    for method in ("to_list", "tolist"):
+        if hasattr(values, method):
+            return list(getattr(values, method)())
+    return list(values)
+
+
+def _places(values: list[Any]) -> list[Any]:
+    """Keep one type: ids of mixed types become text."""
+    return values if len({type(value) for value in values}) <= 1 else [str(value) for value in values]
+
+
+def _epochs(values: list[Any], zone: str) -> NDArray[np.float64]:
+    read = stamp_reader(zone)
+    try:
+        return np.array([read(value) for value in values], dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TargetError(f"A row has no usable timestamp: {error} Remove the row or mend it.") from error
+
+
+def _numbers(values: Any) -> NDArray[np.float64]:
+    try:
+        found = np.array([np.nan if value is None else value for value in _listed(values)], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TargetError(f"A row's actual is no number: {error}. Give numbers.") from error
+    if found.ndim != 1:
+        raise TargetError(f"Actuals have {found.ndim} dimensions, one is needed. Pass one number per row.")
+    return found
+
+
+def build_job(
+    kind: JobKind,
+    frame: pl.DataFrame,
+    features: tuple[str, ...],
+    *,
+    door: Door,
+    config: Config,
+    now: float,
+    base: BaseModel | None = None,
+    train_until: float | None = None,
+    output_directory: str | Path | None = None,
+    iterations: int | None = None,
+    learning_rate: float | None = None,
+    validation: float | None = None,
+) -> TrainingJob:
+    """Write `frame` for the child and describe the fit.
+
+    Parameters
+    ----------
+    kind
+        ``fine_tune`` continues `base`; ``full`` starts from nothing, with the parameters of `base` where the configuration leaves
+        them at their defaults.
+    frame
+        As `TrainingJob.frame_path` describes it; without ``timestamp`` its rows are taken to be in time order.
+    now
+        Epoch seconds, for names and metadata.
+    output_directory
+        Where the challenger goes; the staging folder by default.
+    """
+    training = config.training
+    tuning = kind == "fine_tune"
+    given = _parameters(base, training, tuning=tuning)
+    target = Door(output_directory) if output_directory is not None else Door(door.path(STAGING))
+    target.makedirs()
+    door.makedirs(WORK)
+    name = _free_name("rf_model_finetuned" if tuning else "rf_model_full", now, target)
+    frame_name = f"{WORK}/{name}.parquet"
+    wanted = [*(key for key in KEYS if key in frame.columns and key not in features), *features]
+    door.write_frame(frame_name, frame.select(wanted).write_parquet)
+    share = training.validation if validation is None else validation
+    return TrainingJob(
+        kind=kind,
+        frame_path=str(door.path(frame_name)),
+        features=features,
+        output_directory=str(target.root),
+        name=name,
+        base_model_path=base.path if base is not None and tuning else None,
+        base_sha256=base.sha256 if base is not None and tuning else None,
+        base=base.version if base is not None and tuning else None,
+        parent=base.version if base is not None else None,
+        loss=base.loss if base is not None else training.loss,
+        iterations=iterations or (training.fine_tune_iterations if tuning else int(given.pop("iterations"))),
+        learning_rate=learning_rate
+        or (training.fine_tune_learning_rate if tuning else float(given.pop("learning_rate"))),
+        depth=int(given.pop("depth")) if "depth" in given else None,
+        params=given,
+        validation=share if tuning else _recent_share(frame, share),
+        train_until=train_until,
+        seed=training.seed,
+        threads=training.threads,
+        nice=training.nice,
+        deadline_seconds=training.deadline_seconds,
+        memory_megabytes=training.memory_megabytes,
+        feature_builder=config.features or "demand_maint.features:DemandFeatures",
+        horizon_seconds=config.horizon_seconds,
+        zone=config.zone,
+        created_at=now,
+    )
+
+
+def _parameters(base: BaseModel | None, training: TrainingConfig, *, tuning: bool) -> dict[str, Any]:
+    """Parameters besides the loss: a warm start takes its own from the base file, a full retrain these."""
+    if tuning:
+        return {}
+    defaults = TrainingConfig()
+    own = {
+        "iterations": training.full_iterations,
+        "learning_rate": training.full_learning_rate,
+        "depth": training.full_depth,
+    }
+    if base is None or base.metadata is None:
+        return own
+    told = dict(base.metadata.params)
+    skip = {"loss_function", "random_seed", *(STEP_PARAMS if base.metadata.kind == "fine_tune" else ())}
+    inherited = {key: value for key, value in told.items() if key not in skip}
+    if inherited.get("grow_policy") == "SymmetricTree":
+        del inherited["grow_policy"]
+    chosen = {key: value for key, value in own.items() if value != getattr(defaults, f"full_{key}")}
+    return {**own, **inherited, **chosen}
+
+
+def _recent_share(frame: pl.DataFrame, share: float) -> float:
+    if "timestamp" not in frame.columns or not len(frame):
+        return share
+    newest = frame["timestamp"].max()
+    assert isinstance(newest, int | float)
+    recent = int((frame["timestamp"] > newest - LONGEST_VALIDATION_DAYS * DAY).sum())
+    return min(share, recent / len(frame))
+
+
+def _free_name(stem: str, now: float, target: Door) -> str:
+    stamp = f"{stem}_{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}"
+    taken = set(target.listdir("."))
+    name, number = stamp, 1
+    while f"{name}.cbm" in taken or f"{name}_metadata.json" in taken:
+        number += 1
+        name = f"{stamp}-{number}"
+    return name
+
+
+def clean_up(job: TrainingJob, *, challenger: bool = False) -> None:
+    """Remove the job's frame, and its challenger too where that is not wanted any more."""
+    _remove(Path(job.frame_path))
+    if challenger:
+        _remove(Path(job.output_directory) / f"{job.name}.cbm")
+        _remove(Path(job.output_directory) / f"{job.name}_metadata.json")
+
+
+def _remove(path: Path) -> None:
+    door = Door(path.parent)
+    try:
+        door.unlink(path.name, missing_ok=True)
+    except (OSError, DemandMaintError):
+        return
