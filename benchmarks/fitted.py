@@ -29,7 +29,7 @@ def rows(n: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def fitted_model(seed: int, trees: int = 300, depth: int = 6) -> Fitted:
-    """A model of the size the library trains, on noise."""
+    """Fit a model of the size the library trains, on noise."""
     x = rows(4000, seed)
     y = 100 + 20 * x[:, 0] + 5 * x[:, seed % 30] + np.random.default_rng(seed).normal(size=len(x))
     from catboost import CatBoostRegressor, Pool

@@ -41,7 +41,7 @@ def interleaved(calls: dict[str, Callable[[], object]], rounds: int, repeat: int
 
 
 def handle_with(registry: MemoryRegistry, serve: str, members: int) -> ModelHandle:
-    """A handle whose snapshot, in mixture mode, has `members` models, each also calibrated, and the naive."""
+    """Make a handle whose snapshot, in mixture mode, has `members` models, each also calibrated, and the naive."""
     config = Config(serving=ServingConfig(serve="mixture" if serve == "mixture" else "champion"))
     handle = ModelHandle(registry, config=config, clock=VirtualClock(SLOT), naive=NaiveTable())  # type: ignore[arg-type]
     handle.refresh()
@@ -60,7 +60,7 @@ class NaiveTable:
     def __init__(self) -> None:
         self._table = dict.fromkeys(PLACES, 50.0)
 
-    def __call__(self, places: Sequence[Any], slots: Any) -> Any:
+    def __call__(self, places: Sequence[Any], _slots: Any) -> Any:
         return [self._table[place] for place in places]
 
 

@@ -7,6 +7,7 @@ assignment; a prediction in flight finishes on the state it began with, so every
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from demand_maint._storage.registry import Registry
 from demand_maint._storage.snapshots import SnapshotStore
+from demand_maint._storage.stamps import stamp_reader
 from demand_maint._training.loading import Regressor, load_model
 from demand_maint.clock import Clock, SystemClock
 from demand_maint.config import Config
@@ -21,7 +23,6 @@ from demand_maint.core.answering import Prediction, Seated, ServingState, raw_va
 from demand_maint.core.lineup import LineUp
 from demand_maint.core.schema import FeatureSchema, column_of
 from demand_maint.core.serving import Explanation, Mixer, Place, ServingSnapshot, explain
-from demand_maint.core.stamps import epoch_of, epochs_of
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import Commit, FileHashes, ModelMetadata
 from demand_maint.errors import DemandMaintError, NoChampionError
@@ -34,6 +35,8 @@ MAX_MODELS = 7
 ROLE_ORDER = ("champion", "candidate", "previous", "base")
 Floats = NDArray[np.float64]
 Values = NDArray[np.float32]
+Slots = NDArray[np.int64]
+NaiveSource = Callable[[Sequence[Any], Slots], Any]
 _log = get_logger("model_handle")
 
 
@@ -48,11 +51,13 @@ class ServedJournal(Protocol):
         members: Values,
         snapshot: int,
         features: Values | None,
+        *,
+        champion: Floats | None = None,
     ) -> None:
         """Keep rows: `members` (n, K) are raw values in the order of the snapshot's columns, the champion first."""
 
-    def set_version(self, number: int) -> None:
-        """Stamp this champion into records from now on."""
+    def set_version(self, number: int, features: Sequence[str] | None = None) -> None:
+        """Stamp this champion into records from now on; `features` name its feature rows."""
 
 
 class RegistryLike(Protocol):
@@ -105,7 +110,7 @@ class ModelHandle:
         clock: Clock | None = None,
         journal: ServedJournal | None = None,
         snapshots: SnapshotStore | None = None,
-        naive: Callable[[Sequence[Any], NDArray[np.int64]], Any] | None = None,
+        naive: NaiveSource | None = None,
         load: Callable[..., Regressor] = load_model,
     ) -> None:
         self._registry = registry
@@ -122,7 +127,9 @@ class ModelHandle:
         self._snapshot_seen = -1
         self._callbacks: list[Callable[[ServingState, ServingState | None], None]] = []
         self._swapping = threading.Lock()
-        self._slot: tuple[Any, float, int] = (None, 0.0, 0)
+        self._read_stamp = stamp_reader(self._config.zone)
+        # a collection round shares its timestamp: the last one, its epoch second and slot, as arrays of one
+        self._round: tuple[Any, Floats, Slots] = (self, np.zeros(1), np.zeros(1, dtype=np.int64))
         #: how often each version was dropped from a call, by (version, reason)
         self.faults: Counter[tuple[int, str]] = Counter()
         self._state: ServingState | None = None
@@ -200,7 +207,7 @@ class ModelHandle:
         if old is not None and old.version == state.version:
             return
         if self.journal is not None:
-            self.journal.set_version(state.version)
+            self.journal.set_version(state.version, state.schema.names)
         for callback in tuple(self._callbacks):
             try:
                 callback(state, old)
@@ -402,16 +409,15 @@ class ModelHandle:
         """Return served values, raw values as journalled, the champion's own, and who was dropped."""
         size = len(rows)
         places = spread(place_id, size)
-        stamps = self._stamps(timestamp, size)
+        stamps, slots = self._stamps(timestamp, size)
         mixer = state.mixer
         if mixer is None:
             served = champion = state.champion.predict(rows)
             raw = served.astype(np.float32).reshape(-1, 1)
             dropped: dict[int, str] = {}
         else:
-            source, naive = self.naive, None
-            if source is not None:
-                naive = lambda: source(places, self._slots(stamps))  # noqa: E731  # a thunk of two names
+            source = self.naive
+            naive = partial(self._naive_of, source, places, stamps, slots) if source is not None else None
             raw, champion, dropped = raw_values(state, rows, lambda other: other.rows(features, schema), naive)
             for version, reason in dropped.items():
                 self._report(version, reason)
@@ -421,30 +427,33 @@ class ModelHandle:
                 served = mixer.mix(mixer.index.codes(places), raw)
         journal = self.journal
         if journal is not None:
-            journal.log_served(places, stamps, served, raw, state.snapshot, rows)
+            journal.log_served(places, stamps, served, raw, state.snapshot, rows, champion=champion)
         return served, raw, champion, dropped
 
-    def _stamps(self, timestamp: Any, size: int) -> Floats:
-        if isinstance(timestamp, np.ndarray) and timestamp.ndim == 1:
-            stamps = epochs_of(timestamp, self._grid)
-        elif isinstance(timestamp, list | tuple) or hasattr(timestamp, "to_list"):
-            stamps = epochs_of(timestamp if isinstance(timestamp, list | tuple) else timestamp.to_list(), self._grid)
+    def _stamps(self, timestamp: Any, size: int) -> tuple[Floats, Slots | None]:
+        """Epoch seconds (n,), and their slots where they are known already."""
+        if isinstance(timestamp, np.ndarray) and timestamp.ndim == 1 and timestamp.dtype.kind in "fiu":
+            stamps = timestamp.astype(np.float64)
+        elif isinstance(timestamp, list | tuple | np.ndarray) or hasattr(timestamp, "to_list"):
+            values = timestamp.to_list() if hasattr(timestamp, "to_list") else list(timestamp)
+            last, epoch, stamps = None, 0.0, np.empty(len(values))
+            for position, value in enumerate(values):
+                if value is not last or position == 0:
+                    last, epoch = value, self._read_stamp(value)
+                stamps[position] = epoch
         else:
-            last, epoch, _ = self._slot
-            if timestamp is not last:
-                epoch = epoch_of(timestamp, self._grid)
+            memo = self._round
+            if timestamp is not memo[0]:
+                one = np.array((self._read_stamp(timestamp),))
                 # one assignment of a whole tuple, so another thread never sees half of it
-                self._slot = (timestamp, epoch, int(self._grid.floor([epoch])[0]))
-            return np.full(size, epoch)
+                self._round = memo = (timestamp, one, self._grid.floor(one))
+            return (memo[1], memo[2]) if size == 1 else (np.full(size, memo[1][0]), np.full(size, memo[2][0]))
         if len(stamps) != size:
             raise ValueError(f"{len(stamps)} timestamps for {size} rows. Give one, or one per row.")
-        return stamps
+        return stamps, None
 
-    def _slots(self, stamps: Floats) -> NDArray[np.int64]:
-        _, epoch, slot = self._slot
-        if stamps[0] == epoch and (len(stamps) == 1 or bool((stamps == epoch).all())):
-            return np.full(len(stamps), slot, dtype=np.int64)
-        return self._grid.floor(stamps)
+    def _naive_of(self, source: NaiveSource, places: Sequence[Any], stamps: Floats, slots: Slots | None) -> Any:
+        return source(places, slots if slots is not None else self._grid.floor(stamps))
 
     def _report(self, version: int, reason: str) -> None:
         key = (version, reason.split(":", 1)[0])

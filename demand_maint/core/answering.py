@@ -13,6 +13,7 @@ from demand_maint.core.serving import Member, Mixer
 __all__ = ["Prediction", "Predictor", "Seated", "ServingState", "raw_values", "served_alone", "spread"]
 
 NONSENSE = 1e4  # a member this much larger than the line-up's median is no forecast
+HUGE = 1e30
 Floats = NDArray[np.float64]
 Values = NDArray[np.float32]
 
@@ -112,27 +113,63 @@ def raw_values(
     """
     assert state.mixer is not None
     columns = state.mixer.snapshot.columns
-    raw = np.full((len(rows), len(columns)), np.nan, dtype=np.float32, order="F")
-    champion = np.full(len(rows), np.nan)
     dropped: dict[int, str] = {}
-    for column, (version, seat) in enumerate(zip(columns, state.columns, strict=True)):
+    found: list[Any] = []
+    unknown = np.full(len(rows), np.nan)
+    for version, seat in zip(columns, state.columns, strict=True):
+        values: Any = unknown
         try:
             if version == 0:
-                if naive is not None:
-                    raw[:, column] = naive()
+                values = naive() if naive is not None else unknown
             elif seat is None:
                 dropped[version] = "not loaded"
             else:
                 values = seat.model.predict(rows if seat.schema is None else others(seat.schema))
-                with np.errstate(over="ignore"):
-                    raw[:, column] = values
-                if column == 0:
-                    champion = values
+            if len(values) != len(rows):
+                dropped[version], values = f"failed: {len(values)} values for {len(rows)} rows", unknown
         except Exception as error:
-            raw[:, column] = np.nan
-            dropped[version] = f"failed: {error!r}"
-    _drop_nonsense(raw, columns, dropped)
-    return raw, champion, dropped
+            dropped[version], values = f"failed: {error!r}", unknown
+        found.append(values)
+    raw = np.empty((len(rows), len(columns)), dtype=np.float32, order="F")
+    if len(rows) == 1:
+        _drop_one(found, columns, dropped)
+        raw[0] = [values[0] for values in found]
+    else:
+        with np.errstate(over="ignore"):
+            for column, values in enumerate(found):
+                raw[:, column] = values
+        _drop_nonsense(raw, columns, dropped)
+    return raw, np.asarray(found[0], dtype=np.float64), dropped
+
+
+def _limit(largest: list[float]) -> float:
+    """How large a forecast may be: far above the median of the members' largest."""
+    usual = sorted(value for value in largest if value <= HUGE)
+    return NONSENSE * (1.0 + usual[(len(usual) - 1) // 2]) if usual else 0.0
+
+
+def _drop_one(found: list[Any], columns: tuple[int, ...], dropped: dict[int, str]) -> None:
+    """`_drop_nonsense` of a single row, before it becomes an array."""
+    largest = [abs(float(values[0])) for values in found]
+    limit = _limit(largest)
+    for column, (version, value) in enumerate(zip(columns, largest, strict=True)):
+        if not value <= limit:
+            found[column] = (np.nan,)
+            if version and version not in dropped:
+                dropped[version] = "nonsense: 1 of 1 values is no forecast"
+
+
+def _drop_nonsense(raw: Values, columns: tuple[int, ...], dropped: dict[int, str]) -> None:
+    """Blank the values of models that no forecast can have; the naive may be unknown, a model may not."""
+    largest = np.abs(raw).max(axis=0, initial=0.0).tolist()
+    limit = _limit(largest)
+    for column, (version, value) in enumerate(zip(columns, largest, strict=True)):
+        if value <= limit:
+            continue
+        bad = ~(np.abs(raw[:, column]) <= limit)
+        raw[bad, column] = np.nan
+        if version and version not in dropped:
+            dropped[version] = f"nonsense: {int(bad.sum())} of {len(raw)} values are no forecasts"
 
 
 def served_alone(state: ServingState, served: Floats) -> Prediction:
@@ -163,19 +200,3 @@ def spread(place_id: Any, size: int) -> Sequence[Any]:
     if len(places) != size:
         raise ValueError(f"{len(places)} place ids for {size} rows. Give one, or one per row.")
     return places
-
-
-def _drop_nonsense(raw: Values, columns: tuple[int, ...], dropped: dict[int, str]) -> None:
-    """Blank the values of models that no forecast can have; the naive may be unknown, a model may not."""
-    largest = np.abs(raw).max(axis=0, initial=0.0).tolist()
-    usual = sorted(value for value in largest if value - value == 0.0)
-    limit = NONSENSE * (1.0 + usual[(len(usual) - 1) // 2]) if usual else 0.0
-    for column, (version, value) in enumerate(zip(columns, largest, strict=True)):
-        if value <= limit or version in dropped:
-            continue
-        bad = ~(np.abs(raw[:, column]) <= limit)
-        if version and bad.any():
-            raw[bad, column] = np.nan
-            dropped[version] = f"nonsense: {int(bad.sum())} of {len(raw)} values are no forecasts"
-        elif bad.any():
-            raw[bad, column] = np.nan
