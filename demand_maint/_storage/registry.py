@@ -4,9 +4,7 @@ What serves, what served and why is the newest commit and those below it; nothin
 and durable before a commit names it, and a commit is durable before it is acknowledged.
 """
 
-import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +12,7 @@ import msgspec
 
 from demand_maint._storage.commits import CHAMPION_ACTIONS, CommitLog, earlier_champions
 from demand_maint._storage.door import Door
+from demand_maint._storage.history import describe
 from demand_maint._storage.layout import COMMITS, MODEL_FILE, MODELS, version_dir
 from demand_maint._storage.lock import process_identity
 from demand_maint._storage.probe import check_filesystem
@@ -370,30 +369,6 @@ class Registry:
         if not self._checked:
             check_filesystem(self.door, COMMITS)
             self._checked = True
-
-
-def describe(commit: Commit) -> dict[str, Any]:
-    """Return one commit as people read it."""
-    files = commit.files.get(str(commit.champion))
-    entry: dict[str, Any] = {
-        "number": commit.number,
-        "at": datetime.fromtimestamp(commit.at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "action": commit.action,
-        "version": commit.champion,
-        "base": commit.base,
-        "previous": commit.previous,
-        "who": commit.who,
-        "why": commit.why,
-        "verdict": json.loads(msgspec.json.encode(commit.verdict)) if commit.verdict else None,
-        "model_sha256": files.model if files else None,
-        "metadata_sha256": files.metadata if files else None,
-        "baseline_mae": commit.baseline.mae if commit.baseline else None,
-        "fine_tunes": commit.fine_tunes,
-        "line_up": [entry.version for entry in commit.line_up],
-    }
-    if commit.subject is not None:
-        entry["subject"] = commit.subject
-    return entry
 
 
 def _count_fine_tunes(draft: Commit, head: Commit | None, metadata: ModelMetadata, *, sets_champion: bool) -> int:
