@@ -69,7 +69,8 @@ class Standing(Struct, frozen=True, kw_only=True):
 class Agenda(Struct, frozen=True, kw_only=True):
     """All a cycle needs to know, assessed by its driver at `now` (epoch seconds).
 
-    `live` tells whether predictions go through a `ModelHandle`, so that a line-up can judge; `rollbacks_left` is what remains of
+    `live` tells whether predictions go through a `ModelHandle`, so that a line-up can judge; `holdout_since` is where the gate's
+    holdout begins, ``None`` where too few days have their truth yet; `forced` is an operator's wish; `rollbacks_left` is what remains of
     the month's automatic rollbacks; `advise` decides and tells, and changes nothing.
     """
 
@@ -77,6 +78,8 @@ class Agenda(Struct, frozen=True, kw_only=True):
     decision: Decision
     promotion: Literal["live", "gate", "metadata"]
     live: bool
+    holdout_since: float | None = None
+    forced: bool = False
     matured_days: int = 7
     standings: tuple[Standing, ...] = ()
     rollbacks_left: int = 3
@@ -230,7 +233,12 @@ def _hear_live_truth(agenda: Agenda) -> Cycle | Generator[Step, Any, CycleResult
 def _train(agenda: Agenda, kind: JobKind) -> Cycle:
     live = agenda.promotion == "live" and agenda.live
     gated = agenda.promotion != "metadata" and not live
-    holdout = agenda.now - agenda.matured_days * 86400.0 if gated else None
+    if gated and agenda.holdout_since is None:
+        if not agenda.forced:
+            why = f"the champion needs {agenda.matured_days} days with truth before a challenger can be judged"
+            return _result(agenda, "blocked", reason=f"{agenda.decision.reason}; held back: {why}")
+        gated = False  # an operator's wish without live truth: the metadata are compared, and the verdict says so
+    holdout = agenda.holdout_since if gated else None
     outcome = yield Train(kind=kind, train_until=holdout)
     if isinstance(outcome, Failed):
         return _result(agenda, "failed", reason=f"{agenda.decision.reason}; {outcome.reason}: {outcome.detail}")
@@ -240,9 +248,8 @@ def _train(agenda: Agenda, kind: JobKind) -> Cycle:
     verdict: GateVerdict = yield Evaluate(
         challenger=outcome, kind=kind, method="gate" if gated else "metadata", since=holdout
     )
-    if verdict.verdict not in (
-        {"not_worse"} if gated else {"not_worse", "unproven"}
-    ):  # metadata proves nothing, it only compares
+    # metadata proves nothing, it only compares
+    if verdict.verdict not in ({"not_worse"} if gated else {"not_worse", "unproven"}):
         yield Discard(kind=kind, verdict=verdict, challenger=outcome)
         return _result(agenda, "rejected", verdict=verdict)
     if gated:  # the one that was judged has not seen the newest days; the one that serves should

@@ -27,6 +27,7 @@ from demand_maint.core.policy import Action, Decision
 from demand_maint.core.versions import GateVerdict
 
 NOW = 1_700_000_000.0
+HOLDOUT = NOW - 8 * 86400.0
 OUTCOME = TrainingOutcome(
     model_path="m", metadata_path="j", metrics={}, rows=1, trees=1, cpu_seconds=0.0, wall_seconds=0.0
 )
@@ -40,7 +41,13 @@ FULL = Decision(action=Action.FULL_RETRAIN, proposed=Action.FULL_RETRAIN, rule="
 
 def agenda(decision: Decision = FINE_TUNE, **changes: Any) -> Agenda:
     """Return an agenda with the gate, unless told otherwise."""
-    settings: dict[str, Any] = {"now": NOW, "decision": decision, "promotion": "gate", "live": False}
+    settings: dict[str, Any] = {
+        "now": NOW,
+        "decision": decision,
+        "promotion": "gate",
+        "live": False,
+        "holdout_since": HOLDOUT,
+    }
     return Agenda(**(settings | changes))
 
 
@@ -96,7 +103,7 @@ def test_the_gate_judges_a_challenger_that_has_not_seen_the_holdout() -> None:
     first, _, second, _ = steps
     assert isinstance(first, Train)
     assert isinstance(second, Train)
-    assert (first.train_until, second.train_until) == (NOW - 7 * 86400, None)
+    assert (first.train_until, second.train_until) == (HOLDOUT, None)
     assert (result.status, result.version, result.rule) == ("deployed", 9, "fine_tune_due")
 
 
@@ -198,3 +205,21 @@ def test_only_candidates_that_had_their_days_are_replaced() -> None:
     steps, _ = drive(agenda(promotion="live", live=True, standings=(old, young, other)), {Train: OUTCOME, Enter: 7})
     assert isinstance(steps[1], Enter)
     assert steps[1].replaces == (3,)
+
+
+def test_without_a_holdout_nothing_is_trained() -> None:
+    """A champion too young to be compared with keeps its place, and no CPU is spent."""
+    steps, result = drive(agenda(holdout_since=None), {})
+    assert (steps, result.status) == ([], "blocked")
+    assert "7 days" in result.reason
+
+
+def test_an_operator_may_train_without_a_holdout() -> None:
+    """Forced without live truth: the metadata are compared instead."""
+    steps, result = drive(
+        agenda(FULL, holdout_since=None, forced=True),
+        {Train: OUTCOME, Evaluate: GateVerdict(verdict="unproven"), Promote: Promoted(version=2)},
+    )
+    assert [type(step) for step in steps] == [Train, Evaluate, Promote]
+    assert isinstance(steps[1], Evaluate)
+    assert (steps[1].method, result.status) == ("metadata", "deployed")

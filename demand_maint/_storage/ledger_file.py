@@ -1,0 +1,58 @@
+"""The manager's memory on disk: ``logs/model_manager_state.json``.
+
+Deleting the file forgets attempts and cooldowns; dates and counts of deployed models are read from the commits.
+"""
+
+import msgspec
+
+from demand_maint._storage.door import Door
+from demand_maint._storage.layout import LOGS
+from demand_maint.core.ledger import LEDGER_FORMAT, MaintenanceLedger
+from demand_maint.errors import NewerFormatError
+from demand_maint.log import get_logger
+
+__all__ = ["LEDGER_FILE", "LedgerFile"]
+
+LEDGER_FILE = f"{LOGS}/model_manager_state.json"
+MAX_BYTES = 16 << 20
+
+_log = get_logger("manager")
+
+
+class LedgerFile:
+    """Reads and replaces the ledger of one root."""
+
+    __slots__ = ("_door",)
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    def load(self) -> MaintenanceLedger:
+        """Return the ledger; an empty one where there is no file, or one that was set aside because it is damaged.
+
+        Raises
+        ------
+        NewerFormatError
+            A newer release wrote it.
+        """
+        try:
+            data = self._door.read_bytes(LEDGER_FILE, limit=MAX_BYTES)
+        except FileNotFoundError:
+            return MaintenanceLedger()
+        try:
+            ledger = msgspec.json.decode(data, type=MaintenanceLedger)
+        except (msgspec.DecodeError, RecursionError) as error:
+            _log.warning("the manager's state is damaged and set aside", file=LEDGER_FILE, reason=str(error))
+            self._door.rename(LEDGER_FILE, f"{LEDGER_FILE}.damaged")
+            return MaintenanceLedger()
+        if ledger.format > LEDGER_FORMAT:
+            raise NewerFormatError(
+                f"{LEDGER_FILE} has format {ledger.format}; this release reads up to {LEDGER_FORMAT}. "
+                "Upgrade, or delete the file to forget attempts and cooldowns."
+            )
+        return ledger
+
+    def save(self, ledger: MaintenanceLedger) -> None:
+        """Replace the file, whole."""
+        self._door.makedirs(LOGS)
+        self._door.replace(LEDGER_FILE, msgspec.json.format(msgspec.json.encode(ledger)) + b"\n")

@@ -1,0 +1,487 @@
+"""HybridModelManager: looks at the champion, decides, and carries the decision out; the blocking driver of the cycle.
+
+::
+
+    python -m demand_maint.model_manager --status | --update | --fine-tune | --full-retrain
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import msgspec
+import numpy as np
+from msgspec import structs
+
+from demand_maint._storage.decisions import DecisionJournal
+from demand_maint._storage.ledger_file import LedgerFile
+from demand_maint._storage.lock import MaintainerLock, process_identity
+from demand_maint._training.pool import WorkerPool
+from demand_maint.clock import Clock, SystemClock
+from demand_maint.config import Config, load_config
+from demand_maint.core.cycle import (
+    Agenda,
+    Cycle,
+    CycleResult,
+    Discard,
+    Enter,
+    Failed,
+    Promote,
+    Promoted,
+    Standing,
+    Step,
+    Train,
+    maintenance_cycle,
+)
+from demand_maint.core.health import HealthReport
+from demand_maint.core.ledger import Checked, DriftSeen, LedgerEvent, LedgerFacts, Settled, Started
+from demand_maint.core.policy import (
+    RULES,
+    Action,
+    Candidate,
+    Decision,
+    Rule,
+    Situation,
+    decide,
+    should_fine_tune,
+    should_full_retrain,
+)
+from demand_maint.core.promotion import candidate_verdict, probation_verdict, rollback_allowed
+from demand_maint.core.sampling import holdout_days
+from demand_maint.core.versions import Commit
+from demand_maint.deploy_model import ModelDeployer
+from demand_maint.errors import DemandMaintError, MaintainerBusyError
+from demand_maint.log import get_logger
+from demand_maint.maintenance import OnProgress, StepPerformer
+from demand_maint.model_monitor import ModelMonitor
+
+__all__ = ["HybridModelManager", "main"]
+
+DAY = 86400.0
+HOUR = 3600
+Force = Literal["fine-tune", "full-retrain"]
+_FORCED: dict[str, Action] = {"fine-tune": Action.FINE_TUNE, "full-retrain": Action.FULL_RETRAIN}
+
+_log = get_logger("manager")
+
+
+class HybridModelManager:
+    """Decides between waiting, a fine-tune and a full retrain, and sees it through to the champion.
+
+    Parameters
+    ----------
+    root
+        Folder of the project.
+    full_retrain_interval_days, fine_tune_interval_days
+        Over the configuration's (90 and 7).
+    monitor, pool, lock
+        Collaborators somebody else holds already; the manager makes its own otherwise, and closes only those.
+    rules
+        The table of rules; a user may put rules of their own in front.
+    who
+        Written into commits.
+
+    Examples
+    --------
+    >>> manager = HybridModelManager(full_retrain_interval_days=90, fine_tune_interval_days=7)  # doctest: +SKIP
+    >>> manager.update_model()["status"]  # doctest: +SKIP
+    'no_action'
+    """
+
+    def __init__(
+        self,
+        root: str | Path = ".",
+        full_retrain_interval_days: float | None = None,
+        fine_tune_interval_days: float | None = None,
+        config: Config | None = None,
+        clock: Clock | None = None,
+        *,
+        monitor: ModelMonitor | None = None,
+        pool: WorkerPool | None = None,
+        lock: MaintainerLock | None = None,
+        rules: Sequence[Rule] = RULES,
+        who: str = "",
+    ) -> None:
+        self.root = Path(root)
+        self.config = _with_intervals(config or load_config(root), full_retrain_interval_days, fine_tune_interval_days)
+        self.clock = clock or SystemClock()
+        self.deployer = ModelDeployer(root, self.config, self.clock)
+        self.registry = self.deployer.registry
+        self.rules = tuple(rules)
+        self.who = who or process_identity()
+        door = self.registry.door
+        self.decisions = DecisionJournal(door, self.clock)
+        self._ledger_file = LedgerFile(door)
+        self._lock = lock or MaintainerLock(door, who=self.who)
+        self._own_lock = lock is None
+        self._monitor, self._own_monitor = monitor, monitor is None
+        self._pool, self._own_pool = pool, pool is None
+        self._performer: StepPerformer | None = None
+        self._decision: Decision | None = None
+        self._health: HealthReport | None = None
+
+    # parts
+
+    @property
+    def monitor(self) -> ModelMonitor:
+        """The monitor; opened at first use."""
+        if self._monitor is None:
+            self._monitor = ModelMonitor(self.root, self.config, self.clock, lock=self._lock)
+        return self._monitor
+
+    @property
+    def pool(self) -> WorkerPool:
+        """Where trainings run."""
+        if self._pool is None:
+            self._pool = WorkerPool(self.config.runtime.worker_slots, grace=self.config.runtime.grace_seconds)
+        return self._pool
+
+    def close(self) -> None:
+        """Let go of what this manager opened."""
+        if self._own_pool and self._pool is not None:
+            self._pool.close()
+            self._pool = None
+        if self._own_monitor and self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
+        if self._own_lock:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # looking
+
+    def situation(self) -> Situation:
+        """Everything the rules look at, as of now."""
+        now, commits = self.clock.now(), self.registry.commits()
+        head = self.registry.champion()
+        facts = LedgerFacts.from_commits(commits)
+        health = self.monitor.report(days=self.config.policy.window_days, details=True)
+        ledger = self._ledger_file.load()
+        last = ledger.attempts[-1] if ledger.attempts else None
+        return Situation(
+            health=health,
+            now=now,
+            policy=self.config.policy,
+            ledger=ledger,
+            facts=facts,
+            new_rows=None if last is None or last.newest_row is None else self._rows_after(last.newest_row, now),
+            candidates=tuple(
+                Candidate(kind=entry.kind, entered_at=entry.entered_at, version=entry.version)
+                for entry in head.line_up
+                if entry.role == "candidate"
+            ),
+        )
+
+    def should_full_retrain(self) -> tuple[bool, str]:
+        """Whether a full retrain is due now, and why or why not."""
+        return should_full_retrain(self.situation(), self.rules)
+
+    def should_fine_tune(self) -> tuple[bool, str]:
+        """Whether a fine-tune is due now, and why or why not."""
+        return should_fine_tune(self.situation(), self.rules)
+
+    def status(self) -> dict[str, Any]:
+        """Tell what serves, how it does, what was tried and what the next check would decide; changes nothing."""
+        found: dict[str, Any] = {"deployment": self.deployer.status()}
+        if self.registry.head() is None:
+            return found | {"status": "no_champion", "decision": None, "health": None, "maintenance": None}
+        situation = self.situation()
+        decision = decide(situation, self.rules)
+        ledger = situation.ledger
+        return found | {
+            "status": situation.health.status,
+            "health": situation.health.as_dict(details=True),
+            "decision": decision.as_record(situation.now),
+            "maintenance": {
+                "last_check_at": ledger.last_check_at,
+                "attempts": [structs.asdict(attempt) for attempt in ledger.attempts[-10:]],
+                "trainings_this_week": ledger.trainings_since(situation.now - 7 * DAY),
+                "cooldown_until": ledger.cooldown_until(self.config.policy),
+                "last_full_retrain_at": situation.facts.last_full_retrain_at,
+                "last_update_at": situation.facts.last_update_at,
+                "fine_tunes": situation.facts.fine_tunes,
+            },
+        }
+
+    # acting
+
+    def update_model(self, force: Force | None = None, *, on_progress: OnProgress | None = None) -> dict[str, Any]:
+        """Check, decide, and see it through; blocks until done.
+
+        Parameters
+        ----------
+        force
+            ``"fine-tune"`` or ``"full-retrain"`` trains without asking the rules; the challenger still has to earn its place.
+        on_progress
+            Called as ``on_progress(trees_done, trees_in_all)`` while a child trains.
+
+        Returns
+        -------
+        dict
+            ``status`` (a key of `demand_maint.core.cycle.STATUSES`), ``action``, ``rule``, ``reason``, ``verdict``, ``version``
+            and ``health``.
+
+        Raises
+        ------
+        NoChampionError
+            There is no model to maintain.
+        MaintainerBusyError
+            Another process maintains this root.
+        """
+        took = not self._lock.held
+        if took:
+            self._lock.acquire()
+        try:
+            cycle = self.begin(force)
+            answer: Any = None
+            while True:
+                try:
+                    step = cycle.send(answer)
+                except StopIteration as stop:
+                    return self.finish(stop.value)
+                answer = self.perform(step, on_progress)
+        finally:
+            if took and self._own_lock:
+                self._lock.release()
+
+    def begin(self, force: str | None = None) -> Cycle:
+        """Assess and decide; the cycle whose steps the caller has to have carried out."""
+        if force is not None and force not in _FORCED:
+            raise ValueError(f"force is {force!r}; it can be 'fine-tune', 'full-retrain' or None.")
+        self.registry.champion()
+        self.monitor.drain()
+        now = self.clock.now()
+        self._ledger(None, recovered=True)
+        situation = self.situation()
+        health = situation.health
+        self._ledger(DriftSeen(drifting=health.status in {"degraded", "critical"}))
+        situation = structs.replace(situation, ledger=self._ledger_file.load())
+        self.monitor.suspend(health.feed_faults)
+        decision = _forced(force, situation) if force is not None else decide(situation, self.rules)
+        self.decisions.append(decision.as_record(now))
+        self._decision, self._health = decision, health
+        head = self.registry.champion()
+        agenda = Agenda(
+            now=now,
+            decision=decision,
+            promotion=self.config.policy.promotion,
+            live=self._live(now),
+            holdout_since=self._holdout_since(head, now),
+            forced=force is not None,
+            matured_days=self.config.policy.matured_days,
+            standings=self._standings(head, now),
+            rollbacks_left=self._rollbacks_left(now),
+            advise=self.config.runtime.mode == "advise",
+        )
+        return self._remembered(maintenance_cycle(agenda), forced=force is not None)
+
+    def perform(self, step: Step, on_progress: OnProgress | None = None) -> Any:
+        """Carry out one step of a cycle; blocks."""
+        if self._performer is None:
+            self._performer = StepPerformer(
+                self.monitor,
+                self.deployer,
+                self.pool,
+                root=self.root,
+                config=self.config,
+                clock=self.clock,
+                who=self.who,
+            )
+        decision = self._decision
+        rule, reason = ("", "") if decision is None else (decision.rule, decision.reason)
+        return self._performer.perform(step, rule=rule, reason=reason, on_progress=on_progress)
+
+    def finish(self, result: CycleResult) -> dict[str, Any]:
+        """Keep what a cycle came to, and say it as the dict users see."""
+        now = self.clock.now()
+        self._ledger(Checked())
+        verdict = None if result.verdict is None else msgspec.to_builtins(result.verdict)
+        told: dict[str, Any] = {
+            "status": result.status,
+            "action": result.action,
+            "rule": result.rule,
+            "reason": result.reason,
+            "verdict": verdict,
+            "version": result.version,
+        }
+        self.decisions.append({"type": "result", "at": now, **told})
+        if self._lock.held:
+            self.deployer.retain(self._lock)
+        health = None if self._health is None else self._health.as_dict(details=True)
+        return {**told, "checked_at": now, "health": health}
+
+    def rollback(self, why: str = "") -> tuple[bool, str]:
+        """Restore the champion before this one."""
+        return self.deployer.rollback(who=self.who, why=why)
+
+    # inside
+
+    def _remembered(self, cycle: Cycle, *, forced: bool) -> Cycle:
+        """Pass a cycle's steps on, and note in the ledger what begins and what came of it."""
+        answer: Any = None
+        while True:
+            try:
+                step = cycle.send(answer)
+            except StopIteration as stop:
+                result: CycleResult = stop.value
+                return result
+            if isinstance(step, Train):
+                rule = "force" if forced else (self._decision.rule if self._decision else "")
+                self._ledger(Started(kind=step.kind, rule=rule, newest_row=self.monitor.newest, forced=forced))
+            try:
+                answer = yield step
+            except GeneratorExit:
+                if isinstance(step, Train):
+                    self._ledger(Settled(kind=step.kind, outcome="cancelled", reason="the driver stopped"))
+                raise
+            event = _settles(step, answer)
+            if event is not None:
+                self._ledger(event)
+
+    def _ledger(self, event: LedgerEvent | None, *, recovered: bool = False) -> None:
+        now = self.clock.now()
+        before = self._ledger_file.load()
+        after = before.recovered(now) if recovered else before
+        if event is not None:
+            after = after.after(event, now)
+        if after != before:
+            self._ledger_file.save(after)
+
+    def _rows_after(self, newest: float, now: float) -> int:
+        window = self.monitor.sums.window(int(newest // HOUR) + 1, int(now // HOUR) + 1)
+        return int(window.n)
+
+    def _live(self, now: float) -> bool:
+        """Whether a line-up is being served, so that live truth can judge a challenger."""
+        if self.config.serving.serve != "mixture":
+            return False
+        latest = self.monitor.line_up.latest
+        return latest is not None and now - latest.at < 2 * DAY
+
+    def _holdout_since(self, head: Commit, now: float) -> float | None:
+        """Start of the newest days on which the champion predicted and the truth is in; ``None`` where there are too few."""
+        policy, grid = self.config.policy, self.monitor.grid
+        today = int(grid.day(np.array([now]))[0])
+        days = np.arange(today - 4 * policy.matured_days - 14, today + 1, dtype=np.int64)
+        edges = grid.day_start(np.append(days, today + 1)) // HOUR
+        blocks = self.monitor.sums.blocks(edges, head.champion)
+        found = holdout_days(
+            days, blocks["predictions"], blocks["n"], before=today, wanted=policy.matured_days, coverage=policy.coverage
+        )
+        return None if found is None else float(grid.day_start(np.array([found[0]]))[0])
+
+    def _standings(self, head: Commit, now: float) -> tuple[Standing, ...]:
+        grid, line_up, policy = self.monitor.grid, self.monitor.line_up, self.config.policy
+        today = int(grid.day(np.array([now]))[0])
+        standings: list[Standing] = []
+        for entry in head.line_up:
+            entered = int(grid.day(np.array([entry.entered_at]))[0]) + 1
+            if entry.role == "candidate":
+                pairs = line_up.paired_days(head.champion, entry.version)
+                verdict = candidate_verdict(
+                    pairs, policy, entered_at=entry.entered_at, now=now, entered_day=entered, today=today
+                )
+            elif entry.role == "previous":
+                pairs = line_up.paired_days(entry.version, head.champion)
+                verdict = probation_verdict(pairs, policy, since_day=entered, today=today)
+            else:
+                continue
+            expired = "expired" in verdict.reasons or (entry.until is not None and now >= entry.until)
+            standings.append(
+                Standing(version=entry.version, role=entry.role, kind=entry.kind, verdict=verdict, expired=expired)
+            )
+        return tuple(standings)
+
+    def _rollbacks_left(self, now: float) -> int:
+        automatic = [
+            commit.at for commit in self.registry.commits() if commit.action == "rollback" and "probation" in commit.why
+        ]
+        return 1 if rollback_allowed(automatic, now, self.config.policy) else 0
+
+
+def _with_intervals(config: Config, full: float | None, tune: float | None) -> Config:
+    policy = config.policy
+    if full is not None:
+        policy = structs.replace(policy, full_retrain_interval_days=full)
+    if tune is not None:
+        policy = structs.replace(policy, fine_tune_interval_days=tune)
+    return structs.replace(config, policy=policy)
+
+
+def _forced(force: str, situation: Situation) -> Decision:
+    action = _FORCED[force]
+    return Decision(
+        action=action,
+        proposed=action,
+        rule="force",
+        reason=f"an operator asked for a {force.replace('-', ' ')}",
+        evidence=situation.health.evidence(),
+    )
+
+
+def _settles(step: Step, answer: Any) -> LedgerEvent | None:
+    match step:
+        case Train() if isinstance(answer, Failed):
+            return Settled(kind=step.kind, outcome="failed", reason=answer.reason)
+        case Enter():
+            return Settled(kind=step.kind, outcome="entered", version=answer)
+        case Promote() if isinstance(answer, Promoted):
+            return Settled(kind=step.kind, outcome="accepted", version=answer.version)
+        case Discard():
+            reason = ", ".join(step.verdict.reasons)
+            return Settled(
+                kind=step.kind,
+                outcome="expired" if step.expired else "rejected",
+                reason=reason,
+                version=step.version,
+            )
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line of the user's document; exit codes as those of ``demand-maint``."""
+    parser = argparse.ArgumentParser(prog="python -m demand_maint.model_manager", description="Maintain the model.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--status", action="store_true", help="tell how things are")
+    what.add_argument("--update", action="store_true", help="fine-tune or retrain as needed")
+    what.add_argument("--fine-tune", action="store_true", help="fine-tune now")
+    what.add_argument("--full-retrain", action="store_true", help="retrain now")
+    parser.add_argument("--root", default=".", help="folder of the project (default: here)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args(argv)
+    force: Force | None = "fine-tune" if arguments.fine_tune else "full-retrain" if arguments.full_retrain else None
+    try:
+        with HybridModelManager(arguments.root, who="operator" if force else "") as manager:
+            answer = manager.status() if arguments.status else manager.update_model(force)
+    except MaintainerBusyError as error:
+        return _tell(arguments, {"status": "busy", "error": str(error)}, 5)
+    except DemandMaintError as error:
+        return _tell(arguments, {"status": "failed", "error": str(error)}, 1)
+    code = {"failed": 1, "rejected": 4}.get(answer["status"], 0) if not arguments.status else 0
+    return _tell(arguments, answer, code)
+
+
+def _tell(arguments: argparse.Namespace, answer: dict[str, Any], code: int) -> int:
+    if arguments.json:
+        sys.stdout.write(json.dumps(answer, default=str) + "\n")
+    elif "error" in answer:
+        sys.stderr.write(f"{answer['error']}\n")
+    else:
+        shown = {key: value for key, value in answer.items() if key not in {"health", "evidence"}}
+        sys.stdout.write("".join(f"{key}: {value}\n" for key, value in shown.items() if value is not None))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
