@@ -84,7 +84,7 @@ class HookBus:
 
     def __init__(self, *, timeout: float = 30.0, queue: int = 256, clock: Clock | None = None) -> None:
         self.timeout = timeout
-        self._queue = queue
+        self.limit = queue
         self._clock = clock or SystemClock()
         self._lanes: list[_Lane] = []
         self._vetoes: list[_Veto] = []
@@ -112,7 +112,7 @@ class HookBus:
             if lane.callback == callback:
                 lane.kinds = tuple(dict.fromkeys((*lane.kinds, *wanted)))
                 return callback
-        self._lanes.append(_Lane(self, callback, wanted, self.timeout if timeout is None else timeout, self._queue))
+        self._lanes.append(_Lane(self, callback, wanted, timeout))
         return callback
 
     def remove(self, callback: Callback) -> bool:
@@ -134,7 +134,7 @@ class HookBus:
         """
         if on_failure not in {"refuse", "allow"}:
             raise ValueError(f"on_failure is 'refuse' or 'allow', not {on_failure!r}.")
-        self._vetoes.append(_Veto(callback, self.timeout if timeout is None else timeout, on_failure == "refuse"))
+        self._vetoes.append(_Veto(self, callback, timeout, on_failure == "refuse"))
         return callback
 
     async def ask(self, proposal: Any) -> str | None:
@@ -214,36 +214,44 @@ class HookBus:
 class _Veto(IsolatedCall):
     """A callable that is asked before a promotion."""
 
-    def __init__(self, callback: Callback, timeout: float, strict: bool) -> None:
-        super().__init__(callback, timeout)
+    def __init__(self, bus: HookBus, callback: Callback, timeout: float | None, strict: bool) -> None:
+        super().__init__(callback)
         self.strict = strict
+        self._bus = bus
+        self._timeout = timeout
 
     async def call(self, argument: Any) -> Outcome:
         """Return the answer, or a failure, within the timeout."""
         task = self.begin(argument)
+        timeout = self._bus.timeout if self._timeout is None else self._timeout
         try:
-            done, _ = await asyncio.wait({task}, timeout=self.timeout)
+            done, _ = await asyncio.wait({task}, timeout=timeout)
         finally:
             task.cancel()
-        return task.result() if done else Outcome(failure=f"gave no answer within {self.timeout:g} s")
+        return task.result() if done else Outcome(failure=f"gave no answer within {timeout:g} s")
 
 
 class _Lane(IsolatedCall):
     """One hook: its queue and the task that empties it."""
 
     def __init__(
-        self, bus: HookBus, callback: Callback, kinds: tuple[type[MaintenanceEvent], ...], timeout: float, limit: int
+        self, bus: HookBus, callback: Callback, kinds: tuple[type[MaintenanceEvent], ...], timeout: float | None
     ) -> None:
-        super().__init__(callback, timeout)
+        super().__init__(callback)
         self.kinds = kinds
         self.worker: asyncio.Task[None] | None = None
         self._bus = bus
-        self._limit = limit
+        self._timeout = timeout
         self._waiting: deque[MaintenanceEvent] = deque()
         self._state = "idle"
         self._strikes = 0
         self._overflowing = False
         self._delivered = self._failed = self._dropped = 0
+
+    @property
+    def timeout(self) -> float:
+        """Seconds one call may take."""
+        return self._bus.timeout if self._timeout is None else self._timeout
 
     def put(self, event: MaintenanceEvent) -> None:
         """Queue an event; the newest progress of a training stands for the ones before it."""
@@ -254,12 +262,13 @@ class _Lane(IsolatedCall):
         if isinstance(event, TrainingProgress) and isinstance(newest, TrainingProgress) and newest.kind == event.kind:
             self._waiting[-1] = event
             return
-        if len(self._waiting) >= self._limit:
+        limit = self._bus.limit
+        if len(self._waiting) >= limit:
             self._waiting.popleft()
             self._dropped += 1
             if not self._overflowing:
                 self._overflowing = True
-                reason = f"is slower than its events: more than {self._limit} wait, the oldest are dropped"
+                reason = f"is slower than its events: more than {limit} wait, the oldest are dropped"
                 self._bus.failed(self.name, type(event).__name__, reason)
         self._waiting.append(event)
         self.wake()

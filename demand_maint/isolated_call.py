@@ -64,11 +64,10 @@ class StepTimer:
 
 
 class IsolatedCall:
-    """One callable with its thread, called with a deadline and never with an exception."""
+    """One callable with its thread, called so that nothing it does gets out."""
 
-    def __init__(self, callback: Callback, timeout: float) -> None:
+    def __init__(self, callback: Callback) -> None:
         self.callback = callback
-        self.timeout = timeout
         self.name = _name_of(callback)
         self.blocked = 0.0
         self._thread: SideThread | None = None
