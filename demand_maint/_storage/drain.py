@@ -1,0 +1,454 @@
+"""The reading half of the journal: what writers have committed and nobody has counted yet.
+
+The drain stamps when it saw a row (1 s resolution) and writes down, beside each segment, which rows it read, when, and their
+crc32: one JSON array per line, ``[start, end, observed_at, crc32]``. Only the leader writes those lines; a reader without the
+lock follows them.
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from demand_maint._storage.disk import FileLock
+from demand_maint._storage.door import Door
+from demand_maint._storage.journal import JOURNAL, LOCK_NAME, WORDS_NAME
+from demand_maint._storage.journal_words import FIRST_CODE, read_words
+from demand_maint._storage.segments import (
+    HEADER_BYTES,
+    RECORD_BYTES,
+    Rows,
+    SegmentHead,
+    chosen,
+    committed_end,
+    has_block,
+    joined,
+    read_blocks,
+    read_head,
+    read_records,
+)
+from demand_maint.core.observations import VOID
+from demand_maint.log import get_logger
+
+__all__ = ["Drain", "DrainedRows", "Place", "SegmentCursor"]
+
+Place = int | str
+_DRAINED = ".drained"
+_log = get_logger("drain")
+
+
+@dataclass(slots=True)
+class SegmentCursor:
+    """How far a segment has been read: slots or bytes, and slots below that were not committed yet."""
+
+    done: int = 0
+    holes: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class DrainedRows:
+    """Rows of one writer in the order they were logged, with dense place codes of the whole root."""
+
+    writer: str
+    rows: Rows
+    place: NDArray[np.uint32]
+    observed_at: NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class _Segment:
+    """A mapped segment and how far it was read."""
+
+    path: str
+    head: SegmentHead
+    data: memoryview
+    cursor: SegmentCursor
+    stamps: list[tuple[int, int, float]] = field(default_factory=list)
+
+    @property
+    def is_records(self) -> bool:
+        return self.head.layout == "records"
+
+
+@dataclass(slots=True)
+class _Writer:
+    """A writer's directory as seen so far."""
+
+    name: str
+    segments: dict[str, _Segment] = field(default_factory=dict)
+    codes: NDArray[np.int64] = field(default_factory=lambda: np.full(FIRST_CODE, -1, dtype=np.int64))
+    places: dict[int, Place] = field(default_factory=dict)
+    schemas: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    words_size: int = -1
+
+
+class Drain:
+    """Follows every writer of a root.
+
+    Parameters
+    ----------
+    door
+        The root's door.
+    places
+        Place ids by dense code; grows as new ones are met.
+    """
+
+    def __init__(self, door: Door, places: list[Place]) -> None:
+        self._door = door
+        self.places = places
+        self._codes: dict[Place, int] = {place: code for code, place in enumerate(places)}
+        self._writers: dict[str, _Writer] = {}
+        self._cursors: dict[str, SegmentCursor] = {}
+        self.damaged: list[str] = []
+
+    # where we are
+
+    def cursors(self) -> dict[str, list[int]]:
+        """Progress per segment path, for saving."""
+        return {path: [cursor.done, *cursor.holes] for path, cursor in self._cursors.items()}
+
+    def restore(self, cursors: dict[str, list[int]]) -> None:
+        """Go on from what `cursors` said."""
+        self._cursors = {path: SegmentCursor(done, list(holes)) for path, (done, *holes) in cursors.items()}
+        self._writers.clear()
+
+    def code_of(self, place: Place) -> int:
+        """Dense code of a place, made where there is none."""
+        code = self._codes.get(place)
+        if code is None:
+            code = self._codes[place] = len(self.places)
+            self.places.append(place)
+        return code
+
+    # reading
+
+    def missing(self) -> list[str]:
+        """Segments that were begun and are gone: somebody else has sealed them."""
+        return [path for path in self._cursors if not self._door.exists(path)]
+
+    def read(self, now: float, *, write: bool) -> Iterator[DrainedRows]:
+        """Rows committed since the last call; `write` notes them down beside the segments."""
+        stamp = float(int(now))
+        for name in self._door.listdir(JOURNAL):
+            writer = self._writers.setdefault(name, _Writer(name))
+            self._look(writer)
+            found = self._read_writer(writer, stamp, write=write)
+            if found is not None:
+                yield found
+
+    def has_new(self) -> bool:
+        """Whether any writer has committed something that was not read; cheap where nothing was."""
+        for name in self._door.listdir(JOURNAL):
+            writer = self._writers.setdefault(name, _Writer(name))
+            self._look(writer)
+            for segment in writer.segments.values():
+                if segment.is_records:
+                    if committed_end(segment.data, segment.cursor.done, segment.head.capacity) > segment.cursor.done:
+                        return True
+                elif has_block(segment.data, max(segment.cursor.done, HEADER_BYTES)):
+                    return True
+        return False
+
+    def reread(self) -> Iterator[DrainedRows]:
+        """Rows that were read before and are not sealed, as they were stamped then; one part per segment and shape."""
+        for name in self._door.listdir(JOURNAL):
+            writer = self._writers.setdefault(name, _Writer(name))
+            self._look(writer)
+            for segment in list(writer.segments.values()):
+                yield from self.reread_segment(writer, segment)
+
+    def reread_segment(self, writer: _Writer, segment: _Segment) -> list[DrainedRows]:
+        """One segment up to its cursor; rows with features of one kind together."""
+        self._read_stamps(segment)
+        done = segment.cursor.done
+        if segment.is_records:
+            indices = np.setdiff1d(np.arange(min(done, segment.head.capacity)), np.array(segment.cursor.holes, np.int64))
+            rows, kept = _record_rows(segment, indices)
+            return [self._with_places(writer, rows, _stamps_at(segment.stamps, kept))] if len(rows) else []
+        shapes, at, _ = read_blocks(segment.data[: max(min(done, len(segment.data)), HEADER_BYTES)], HEADER_BYTES)
+        groups: dict[tuple[int, int], list[tuple[Rows, NDArray[np.float64]]]] = {}
+        begin = 0
+        for rows in shapes:
+            observed = _stamps_at(segment.stamps, at[begin : begin + len(rows)])
+            begin += len(rows)
+            width = rows.features.shape[1] if rows.features is not None else 0
+            groups.setdefault((width, rows.schema), []).append((rows, observed))
+        out: list[DrainedRows] = []
+        for parts in groups.values():
+            together = joined([rows for rows, _ in parts], features=True)
+            out.append(self._with_places(writer, together, np.concatenate([observed for _, observed in parts])))
+        return out
+
+    def segments(self) -> list[tuple[_Writer, _Segment, bool]]:
+        """Every known segment, and whether all that will ever be in it has been read."""
+        out: list[tuple[_Writer, _Segment, bool]] = []
+        for writer in self._writers.values():
+            dead = self._is_dead(writer.name)
+            newest = max((s.head.number for s in writer.segments.values() if not s.is_records), default=-1)
+            for segment in writer.segments.values():
+                if segment.is_records:
+                    done = segment.cursor.done >= segment.head.capacity and not segment.cursor.holes
+                else:
+                    done = segment.head.number < newest
+                out.append((writer, segment, done or dead))
+        return out
+
+    def forget(self, writer: _Writer, segment: _Segment) -> None:
+        """Remove a sealed segment from the disk."""
+        segment.data.release()
+        writer.segments.pop(segment.path, None)
+        self._cursors.pop(segment.path, None)
+        self._door.unlink(segment.path, missing_ok=True)
+        self._door.unlink(segment.path + _DRAINED, missing_ok=True)
+
+    def remove_dead(self) -> None:
+        """Remove the directories of writers that are gone and whose rows are all sealed."""
+        for name, writer in list(self._writers.items()):
+            if not writer.segments and self._is_dead(name):
+                left = [entry for entry in self._door.listdir(f"{JOURNAL}/{name}") if entry.endswith(".seg")]
+                if not left:
+                    self._door.rmtree(f"{JOURNAL}/{name}")
+                    del self._writers[name]
+
+    # inside
+
+    def _is_dead(self, name: str) -> bool:
+        path = f"{JOURNAL}/{name}/{LOCK_NAME}"
+        if not self._door.exists(path):
+            return True
+        descriptor = self._door.open_lock(path)
+        try:
+            return FileLock.take(descriptor)
+        finally:
+            self._door.disk.close(descriptor)
+
+    def _look(self, writer: _Writer) -> None:
+        """Map segments that are new."""
+        directory = f"{JOURNAL}/{writer.name}"
+        for name in self._door.listdir(directory):
+            path = f"{directory}/{name}"
+            if not name.endswith(".seg") or path in writer.segments or path in self.damaged:
+                continue
+            try:
+                data = memoryview(self._door.open_mapped(path))
+            except (OSError, ValueError):  # being made just now, or gone
+                continue
+            head = read_head(data)
+            if head is None or head.format > 1 or not _plausible(head, len(data)):
+                if any(data[:64]):
+                    self.damaged.append(path)
+                    _log.warning("segment_unreadable", segment=path)
+                continue
+            cursor = self._cursors.setdefault(path, SegmentCursor())
+            writer.segments[path] = _Segment(path, head, data, cursor)
+
+    def _read_words(self, writer: _Writer) -> None:
+        path = f"{JOURNAL}/{writer.name}/{WORDS_NAME}"
+        try:
+            data = self._door.read_bytes(path)
+        except FileNotFoundError:
+            data = b""
+        if len(data) == writer.words_size:
+            return
+        writer.words_size = len(data)
+        places, writer.schemas = read_words(data)
+        codes = np.full(max(places) + 1, -1, dtype=np.int64)
+        known = writer.codes[: len(codes)]
+        codes[: len(known)] = known
+        writer.codes, writer.places = codes, places
+
+    def _with_places(self, writer: _Writer, rows: Rows, observed: NDArray[np.float64]) -> DrainedRows:
+        """Give rows the root's place codes; those whose place is not written down are left out."""
+        local = rows.place
+        if not len(local):
+            return DrainedRows(writer.name, rows, local, observed)
+        top = int(local.max())
+        if top >= len(writer.codes) or (writer.codes[local] < 0).any():
+            writer.words_size = -1
+            self._read_words(writer)
+            if top >= len(writer.codes):
+                grown = np.full(top + 1, -1, dtype=np.int64)
+                grown[: len(writer.codes)] = writer.codes
+                writer.codes = grown
+            for code in np.unique(local):
+                if writer.codes[code] < 0 and int(code) in writer.places:
+                    writer.codes[code] = self.code_of(writer.places[int(code)])
+        place = writer.codes[local]
+        if (place < 0).any():
+            good = place >= 0
+            _log.warning("place_unknown", writer=writer.name, rows=int((~good).sum()))
+            rows, place, observed = chosen(rows, good), place[good], observed[good]
+        return DrainedRows(writer.name, rows, place.astype(np.uint32), observed)
+
+    def _read_writer(self, writer: _Writer, stamp: float, *, write: bool) -> DrainedRows | None:
+        parts: list[DrainedRows] = []
+        for segment in list(writer.segments.values()):
+            found = self._read_records(segment, stamp, write=write) if segment.is_records else self._read_blocks(
+                segment, stamp, write=write
+            )  # fmt: skip
+            if found is not None and len(found[0]):
+                parts.append(self._with_places(writer, *found))
+        if not parts:
+            return None
+        return parts[0] if len(parts) == 1 else _in_order(parts)
+
+    def _read_records(
+        self, segment: _Segment, stamp: float, *, write: bool
+    ) -> tuple[Rows, NDArray[np.float64]] | None:
+        cursor = segment.cursor
+        if cursor.done >= segment.head.capacity and not cursor.holes:
+            return None
+        end = committed_end(segment.data, cursor.done, segment.head.capacity)
+        if end == cursor.done and not cursor.holes:
+            return None
+        slots = read_records(segment.data, cursor.done, end)
+        committed = np.ascontiguousarray(slots["time"]).view(np.uint64) != 0
+        indices = np.arange(cursor.done, end)
+        late = [hole for hole in cursor.holes if _is_committed(segment.data, hole)]
+        before = cursor.done
+        if committed.all() and not late:
+            holes: list[int] = []
+        else:
+            holes = indices[~committed].tolist()
+            indices = np.concatenate([np.array(late, dtype=np.int64), indices[committed]])
+        cursor.holes = [hole for hole in cursor.holes if hole not in late] + holes
+        cursor.done = end
+        if write:
+            spans = [(hole, hole + 1) for hole in late] + ([(before, end)] if end > before else [])
+            self._note(segment, spans, stamp)
+        rows, kept = _record_rows(segment, indices)
+        return rows, self._observed(segment, kept, stamp)
+
+    def _read_blocks(
+        self, segment: _Segment, stamp: float, *, write: bool
+    ) -> tuple[Rows, NDArray[np.float64]] | None:
+        start = max(segment.cursor.done, HEADER_BYTES)
+        shapes, at, end = read_blocks(segment.data, start)
+        if not shapes:
+            return None
+        rows = joined(shapes)
+        segment.cursor.done = end
+        if write:
+            self._note(segment, [(start, end)], stamp)
+        return rows, self._observed(segment, at, stamp)
+
+    def _observed(self, segment: _Segment, at: NDArray[np.int64], stamp: float) -> NDArray[np.float64]:
+        if not segment.stamps:
+            self._read_stamps(segment)
+        return _stamps_at(segment.stamps, at, stamp) if segment.stamps else np.full(len(at), stamp)
+
+    def _note(self, segment: _Segment, spans: list[tuple[int, int]], stamp: float) -> None:
+        """Write down which rows were read, when, and their checksum."""
+        known = {(start, end) for start, end, _ in segment.stamps}
+        lines: list[bytes] = []
+        for start, end in spans:
+            if (start, end) not in known and not _covered(segment.stamps, start, end):
+                lines.append(msgspec.json.encode([start, end, stamp, _crc(segment, start, end)]) + b"\n")
+                segment.stamps.append((start, end, stamp))
+        if lines:
+            self._door.append(segment.path + _DRAINED, b"".join(lines))
+
+    def _read_stamps(self, segment: _Segment) -> None:
+        segment.stamps = [(start, end, stamp) for start, end, stamp, _ in self.notes(segment.path)]
+
+    def notes(self, path: str) -> list[tuple[int, int, float, int]]:
+        """What the drain wrote down about a segment."""
+        try:
+            data = self._door.read_bytes(path + _DRAINED)
+        except FileNotFoundError:
+            return []
+        out: list[tuple[int, int, float, int]] = []
+        for line in data.split(b"\n"):
+            try:
+                out.append(msgspec.json.decode(line, type=tuple[int, int, float, int]))
+            except msgspec.MsgspecError:
+                continue
+        return out
+
+    def verify(self) -> list[str]:
+        """Segments with drained rows that are no longer what was read."""
+        bad: list[str] = []
+        for name in self._door.listdir(JOURNAL):
+            writer = self._writers.setdefault(name, _Writer(name))
+            self._look(writer)
+            for segment in writer.segments.values():
+                notes = self.notes(segment.path)
+                if any(_crc(segment, start, end) != crc for start, end, _, crc in notes if end <= _limit(segment)):
+                    bad.append(segment.path)
+        return bad + self.damaged
+
+
+def _plausible(head: SegmentHead, size: int) -> bool:
+    if head.layout == "records":
+        return size == HEADER_BYTES + head.capacity * RECORD_BYTES
+    return head.layout == "blocks" and size == head.capacity
+
+
+def _limit(segment: _Segment) -> int:
+    return segment.head.capacity
+
+
+def _crc(segment: _Segment, start: int, end: int) -> int:
+    if segment.is_records:
+        start, end = HEADER_BYTES + start * RECORD_BYTES, HEADER_BYTES + end * RECORD_BYTES
+    return zlib.crc32(segment.data[start:end])
+
+
+def _is_committed(data: memoryview, index: int) -> bool:
+    slot = read_records(data, index, index + 1)
+    return bool(np.ascontiguousarray(slot["time"]).view(np.uint64)[0])
+
+
+def _covered(stamps: list[tuple[int, int, float]], start: int, end: int) -> bool:
+    """Whether earlier notes tell of every row of a stretch."""
+    at = start
+    for low, high, _ in sorted(stamps):
+        if low <= at < high:
+            at = high
+    return at >= end
+
+
+def _stamps_at(
+    stamps: list[tuple[int, int, float]], at: NDArray[np.int64], default: float | None = None
+) -> NDArray[np.float64]:
+    out = np.full(len(at), np.nan if default is None else default)
+    for start, end, stamp in stamps:
+        out[(at >= start) & (at < end)] = stamp
+    if default is None:
+        known = out[np.isfinite(out)]
+        out[~np.isfinite(out)] = known.max() if len(known) else 0.0
+    return out
+
+
+def _record_rows(segment: _Segment, indices: NDArray[np.int64]) -> tuple[Rows, NDArray[np.int64]]:
+    """Rows of some slots without those that were given up, and their slots."""
+    if len(indices) and indices[-1] - indices[0] + 1 == len(indices):
+        slots = read_records(segment.data, int(indices[0]), int(indices[-1]) + 1)
+    else:
+        slots = read_records(segment.data, 0, segment.head.capacity)[indices]
+    kind = np.ascontiguousarray(slots["kind"])
+    after = indices + segment.head.number * segment.head.capacity
+    rows = Rows(
+        np.ascontiguousarray(slots["place"]),
+        np.ascontiguousarray(slots["version"]),
+        kind,
+        np.ascontiguousarray(slots["predicted"]),
+        np.ascontiguousarray(slots["actual"]),
+        np.ascontiguousarray(slots["time"]),
+        2 * after + 1,
+    )
+    if kind.all():
+        return rows, indices
+    return chosen(rows, kind != VOID), indices[kind != VOID]
+
+
+def _in_order(parts: list[DrainedRows]) -> DrainedRows:
+    """Rows of several lanes in the order in which they were logged."""
+    rows = joined([part.rows for part in parts])
+    order = np.argsort(rows.after, kind="stable")
+    place = np.concatenate([part.place for part in parts])[order]
+    observed = np.concatenate([part.observed_at for part in parts])[order]
+    return DrainedRows(parts[0].writer, chosen(rows, order), place, observed)

@@ -1,0 +1,228 @@
+"""Where a writer's rows go: a lane of single records, a lane of column blocks, and memory while the disk refuses both."""
+
+import mmap
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+
+from demand_maint._storage.door import Door
+from demand_maint._storage.segments import (
+    BLOCK_HEAD,
+    COMMITTED,
+    HEADER_BYTES,
+    RECORD_BYTES,
+    SegmentHead,
+    block_bytes,
+    block_offsets,
+    write_head,
+)
+from demand_maint.core.observations import ACTUAL, PAIR
+
+__all__ = ["Block", "BlockLane", "Held", "MemoryRing", "RecordLane", "exhausted"]
+
+_PAGE = 4096
+_BLOCK_SEGMENT = 1 << 21
+
+
+def exhausted() -> tuple[mmap.mmap, int]:
+    """Hand out no slot."""
+    raise StopIteration
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows written in one go; `places` as codes of the writer."""
+
+    kind: int
+    version: int
+    snapshot: int
+    schema: int
+    places: Any
+    times: Any
+    predicted: Any
+    actual: Any
+    members: Any
+    features: Any
+
+
+class RecordLane:
+    """Segments of 32-byte slots, handed out by one atomic call; a spare is prepared ahead."""
+
+    def __init__(self, door: Door, directory: str, writer: str, capacity: int, now: Callable[[], float]) -> None:
+        self._door = door
+        self._directory = directory
+        self._writer = writer
+        self._now = now
+        self.capacity = capacity
+        self.number = -1
+        self._offsets: Iterator[int] = iter(())
+        self._spare: tuple[str, mmap.mmap] | None = None
+        self._made = 0
+        self.unsynced: set[str] = set()
+        self.mapped: mmap.mmap | None = None
+
+    def open_next(self) -> Callable[[], tuple[mmap.mmap, int]]:
+        """Return the function that hands out (segment, offset) of the next segment.
+
+        Raises
+        ------
+        OSError
+            The disk has no room for another segment.
+        """
+        path, mapped = self._spare or self._make()
+        self._spare = None
+        self.number += 1
+        self.mapped = mapped
+        self.unsynced.add(path)
+        offsets = iter(range(HEADER_BYTES, HEADER_BYTES + self.capacity * RECORD_BYTES, RECORD_BYTES))
+        self._offsets = offsets
+        return zip(repeat(mapped), offsets, strict=False).__next__
+
+    def prepare(self) -> None:
+        """Have a spare ready, its pages touched."""
+        if self._spare is None:
+            self._spare = self._make()
+
+    def position(self) -> int:
+        """How many records were handed out so far, all segments together."""
+        left = self._offsets.__length_hint__()  # type: ignore[attr-defined]  # a range iterator has it
+        return (self.number + 1) * self.capacity - left if self.number >= 0 else 0
+
+    def _make(self) -> tuple[str, mmap.mmap]:
+        path = f"{self._directory}/r{self._made:08d}.seg"
+        mapped = self._door.create_mapped(path, HEADER_BYTES + self.capacity * RECORD_BYTES)
+        self._made += 1
+        head = SegmentHead(
+            layout="records", writer=self._writer, number=self._made - 1, capacity=self.capacity, created_at=self._now()
+        )
+        write_head(memoryview(mapped), head)
+        for offset in range(HEADER_BYTES, len(mapped), _PAGE):
+            mapped[offset] = 0  # take the page faults here, not in the caller
+        return path, mapped
+
+
+class BlockLane:
+    """Segments of column blocks; the caller holds the writer's lock."""
+
+    def __init__(self, door: Door, directory: str, writer: str, now: Callable[[], float]) -> None:
+        self._door = door
+        self._directory = directory
+        self._writer = writer
+        self._now = now
+        self._made = 0
+        self._view: memoryview | None = None
+        self._bytes: np.ndarray[Any, np.dtype[np.uint8]] = np.empty(0, dtype=np.uint8)
+        self._at = 0
+        self.unsynced: set[str] = set()
+
+    def write(self, block: Block, after: int) -> None:
+        """Append a block; when this returns, it survives the end of the process.
+
+        Raises
+        ------
+        OSError
+            The disk has no room for another segment.
+        """
+        rows = len(block.times)
+        members = block.members.shape[1] if block.members is not None else 0
+        features = block.features.shape[1] if block.features is not None else 0
+        need = block_bytes(rows, members, features)
+        view = self._room(need)
+        at = self._at
+        offsets = block_offsets(rows, members, features)
+        BLOCK_HEAD.pack_into(
+            view, at, need, rows, after & 0xFFFFFFFF, block.snapshot, block.version, members, features,
+            block.kind | block.schema << 8,
+        )  # fmt: skip
+        target = self._bytes
+        columns = (
+            (offsets[0], block.places, np.uint32),
+            (offsets[1], block.predicted, np.float64),
+            (offsets[2], block.actual, np.float64),
+            (offsets[3], block.times, np.float64),
+            (offsets[4], block.members, np.float32),
+            (offsets[5], block.features, np.float32),
+        )
+        for offset, values, dtype in columns:
+            if values is not None:
+                width = values.size * np.dtype(dtype).itemsize
+                part = target[at + offset : at + offset + width]
+                part.view(dtype)[:] = values.reshape(-1)
+        view[at + need - 8 : at + need] = COMMITTED.to_bytes(8, "little")
+        self._at = at + need
+
+    def write_packed(self, pack: Callable[..., None], need: int, values: tuple[Any, ...]) -> None:
+        """Append one row by a prepared `struct` whose last field is the commit word."""
+        view = self._room(need)
+        pack(view, self._at, *values)
+        self._at += need
+
+    def _room(self, need: int) -> memoryview:
+        view = self._view
+        if view is not None and self._at + need <= len(view):
+            return view
+        size = max(_BLOCK_SEGMENT, HEADER_BYTES + (need + _PAGE - 1) // _PAGE * _PAGE)
+        path = f"{self._directory}/b{self._made:08d}.seg"
+        mapped = self._door.create_mapped(path, size)
+        head = SegmentHead(
+            layout="blocks", writer=self._writer, number=self._made, capacity=size, created_at=self._now()
+        )
+        view = memoryview(mapped)
+        write_head(view, head)
+        self._made += 1
+        self._view, self._at = view, HEADER_BYTES
+        self._bytes = np.frombuffer(view, dtype=np.uint8)
+        self.unsynced.add(path)
+        return view
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One record that waits for the disk; the place is kept by its id, since its code may not be written down yet."""
+
+    kind: int
+    version: int
+    place: int | str
+    time: float
+    predicted: float
+    actual: float
+
+
+@dataclass(slots=True)
+class MemoryRing:
+    """What is kept while the disk refuses: bounded, predictions given up before actuals, the oldest first."""
+
+    limit: int
+    dropped: int = 0
+    _predictions: deque[Any] = field(default_factory=deque)
+    _truths: deque[Any] = field(default_factory=deque)
+    _rows: int = 0
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def put(self, item: Any, rows: int = 1) -> None:
+        """Keep a `Held` record, or a block of `rows` rows."""
+        truth = isinstance(item, Held) and item.kind in {PAIR, ACTUAL}
+        (self._truths if truth else self._predictions).append((item, rows))
+        self._rows += rows
+        while self._rows > self.limit:
+            _, gone = (self._predictions or self._truths).popleft()
+            self._rows -= gone
+            self.dropped += gone
+
+    def take(self) -> Any | None:
+        """Return the oldest prediction, then the oldest truth; ``None`` when empty."""
+        if not self._rows:
+            return None
+        item, rows = (self._predictions or self._truths)[0]
+        return item, rows
+
+    def done(self) -> None:
+        """Let go of what `take` returned."""
+        _, rows = (self._predictions or self._truths).popleft()
+        self._rows -= rows

@@ -1,0 +1,373 @@
+"""Journals, sealed files, saved sums and the live metrics of one root, kept in step.
+
+Order of writing: what a segment held goes into a Parquet file, then the sums and the progress that cover it are saved in one
+snapshot, then the segment goes. A crash in between repeats the step; nothing is counted twice, because sums and progress are
+one blob.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from demand_maint._storage.door import Door
+from demand_maint._storage.drain import Drain, DrainedRows
+from demand_maint._storage.sealed import SEALED, SealedHistory
+from demand_maint._storage.segments import Rows, chosen, joined, to_events
+from demand_maint._storage.snapshots import SnapshotStore
+from demand_maint.config import Config
+from demand_maint.core.live_metrics import LiveMetrics, Tracker
+from demand_maint.core.observations import Events, RowBuffer
+from demand_maint.core.packing import pack, unpack
+from demand_maint.core.timegrid import TimeGrid
+from demand_maint.log import get_logger
+
+__all__ = ["ObservationStore"]
+
+DAY = 86400
+_CHUNK = 16_384
+_PAUSE = 0.0005
+_SNAPSHOT = "metrics"
+_COLUMNS = ("place", "version", "kind", "predicted", "actual", "timestamp", "observed_at", "order")
+_log = get_logger("store")
+
+
+class ObservationStore:
+    """Everything known of a root's observations.
+
+    Parameters
+    ----------
+    door
+        The root's door.
+    config
+        Grid, sizes, retention.
+    """
+
+    def __init__(self, door: Door, config: Config, grid: TimeGrid) -> None:
+        self.door = door
+        self.config = config
+        self.grid = grid
+        self.sealed = SealedHistory(door)
+        self.places: list[int | str] = []
+        self.drain_reader = Drain(door, self.places)
+        self.metrics = LiveMetrics(grid, config.season_seconds, config.horizon_seconds)
+        self._buffer: RowBuffer | None = None
+        self._snapshots = SnapshotStore(door, _SNAPSHOT)
+        self._number = 0
+        self._opened = False
+        self._unsaved = 0
+        self._saved_trackers: dict[str, bytes] = {}
+        self.saved_at: float | None = None
+
+    # opening
+
+    def open(self) -> None:
+        """Take over the newest saved sums; harmless when done before."""
+        if not self._opened:
+            self._opened = True
+            self._restore()
+
+    def reopen(self) -> None:
+        """Start again from what is on disk, as after somebody else has sealed what was being followed."""
+        self.metrics = self._fresh_metrics()
+        self._buffer = None
+        self.places.clear()
+        self.drain_reader = Drain(self.door, self.places)
+        self._restore()
+
+    def add_tracker(self, name: str, tracker: Tracker) -> None:
+        """Let `tracker` follow every row that matures from now on, from where its saved state ended."""
+        self.open()
+        data = self._saved_trackers.get(name)
+        if data is not None:
+            tracker.restore(data)
+        self.metrics.trackers[name] = tracker
+
+    def _fresh_metrics(self) -> LiveMetrics:
+        metrics = LiveMetrics(self.grid, self.config.season_seconds, self.config.horizon_seconds)
+        metrics.trackers = self.metrics.trackers
+        metrics.generation = self.metrics.generation + 1
+        metrics.past_changes = self.metrics.past_changes + 1
+        return metrics
+
+    def _restore(self) -> None:
+        found = self._snapshots.latest()
+        if found is None:
+            if self.sealed.names():
+                self._rebuild()
+            return
+        self._number, data = found
+        facts, arrays = unpack(data)
+        if facts["grid"] != [self.grid.zone, self.grid.step, self.config.season_seconds, self.config.horizon_seconds]:
+            _log.warning("sums_rebuilt", reason="zone, step, season or horizon changed")
+            self._rebuild()
+            return
+        self.places[:] = facts["places"]
+        self.drain_reader = Drain(self.door, self.places)
+        self.drain_reader.restore(facts["cursors"])
+        self.metrics.load(facts, arrays)
+        self._saved_trackers = {
+            name: arrays[f"tracker.{name}"].tobytes() for name in facts["trackers"]
+        }
+        for name, tracker in self.metrics.trackers.items():
+            if name in self._saved_trackers:
+                tracker.restore(self._saved_trackers[name])
+        gone = [path for path in self.drain_reader.missing() if not self._sealed_name(path)]
+        if gone:
+            _log.error("segments_gone", segments=gone)
+
+    def _sealed_name(self, path: str) -> bool:
+        writer, segment = path.split("/")[-2:]
+        return any(name.endswith(f"-{writer}-{segment.removesuffix('.seg')}.parquet") for name in self.sealed.names())
+
+    def _rebuild(self) -> None:
+        """Count everything again from the sealed files; the journals follow with the next drain."""
+        _log.warning("rebuilding_sums", files=len(self.sealed.names()))
+        buffer = self._buffer = self.metrics.new_buffer()
+        self.drain_reader.restore({})
+        for events in self.events_since(None):
+            self._ingest(buffer, events)
+        done = {(m.writer, m.segment) for name in self.sealed.names() if (m := self.sealed.manifest(name)) is not None}
+        cursors = {f"logs/journal/{writer}/{segment}.seg": [1 << 40] for writer, segment in done}
+        self.drain_reader.restore({path: at for path, at in cursors.items() if self.door.exists(path)})
+
+    # draining
+
+    @property
+    def buffer(self) -> RowBuffer:
+        """Rows of the recent window, read from disk where they are not in memory yet."""
+        self.open()
+        if self._buffer is None:
+            self._buffer = self._load_buffer()
+        return self._buffer
+
+    def has_new(self) -> bool:
+        """Whether a drain would find anything."""
+        self.open()
+        return self.drain_reader.has_new()
+
+    def drain(self, now: float, *, lead: bool, gentle: bool) -> int:
+        """Count what was logged; return rows that matured."""
+        self.open()
+        if not lead and self.drain_reader.missing():
+            self.reopen()
+        matured = 0
+        if self._buffer is None and self.drain_reader.has_new():
+            self._buffer = self._load_buffer()
+        for part in self.drain_reader.read(now, write=lead):
+            for events in self._chunks(part):
+                matured += self._ingest(self.buffer, events)
+                self._unsaved += len(events)
+                if gentle:
+                    time.sleep(_PAUSE)  # hand the interpreter to the event loop
+        if self.config.missing_actual == "zero" and (self._buffer is not None or self.metrics.newest is not None):
+            matured += self.metrics.apply(self.buffer.assume_zero(now))
+        if self._buffer is not None:
+            self._forget_old(now)
+        return matured
+
+    def _chunks(self, part: DrainedRows) -> Iterator[Events]:
+        """Rows as events, floored to slots, without those whose time is none."""
+        for start in range(0, len(part.rows), _CHUNK):
+            here = slice(start, start + _CHUNK)
+            rows = chosen(part.rows, here)
+            yield self._events(rows, part.place[here], part.observed_at[here])
+
+    def _events(self, rows: Rows, place: NDArray[np.uint32], observed_at: NDArray[np.float64]) -> Events:
+        sane = (rows.time >= 0) & (rows.time <= 4_294_000_000)
+        if not sane.all():
+            self.metrics.counts["invalid_timestamps"] += int((~sane).sum())
+            rows = chosen(rows, sane)
+            place, observed_at = place[sane], observed_at[sane]
+        slot = self.grid.floor(rows.time)
+        return to_events(rows, place, np.maximum(slot, 0), observed_at)
+
+    def _ingest(self, buffer: RowBuffer, events: Events) -> int:
+        return self.metrics.take(buffer, events) if len(events) else 0
+
+    def _forget_old(self, now: float) -> None:
+        newest = self.metrics.newest
+        if newest is None or self._buffer is None:
+            return
+        edge = min(newest, now) - self.config.monitor.buffer_days * DAY
+        floor = int(self.grid.day_start(self.grid.day(np.array([max(edge, 0)])))[0])
+        # a reference of two seasons stays behind the window
+        keep = floor - 2 * self.config.season_seconds
+        if keep > self._buffer.floor + DAY:
+            for name, number in self._buffer.drop_before(max(keep, 0)).items():
+                self.metrics.counts[name] += number
+            self.metrics.compact(floor)
+            oldest = int(newest - self.config.monitor.records_days * DAY) // 3600
+            self.metrics.sums.drop_before(oldest)
+            self.metrics.feed.drop_before(oldest)
+
+    def _load_buffer(self) -> RowBuffer:
+        """Replay the recent window as it was drained."""
+        metrics = self.metrics
+        buffer = metrics.new_buffer()
+        if metrics.newest is None:
+            return buffer
+        start = metrics.newest - (self.config.monitor.buffer_days + 1) * DAY - 2 * self.config.season_seconds
+        for events in self.events_since(start):
+            buffer.ingest(events)
+        if self.config.missing_actual == "zero" and self.saved_at is not None:
+            buffer.assume_zero(self.saved_at)
+        return buffer
+
+    def events_since(self, start: float | None, end: float | None = None) -> Iterator[Events]:
+        """Events read so far, in the order in which they were drained: sealed files that overlap the range, then journals."""
+        parts: list[_Part] = []
+        for name in self.sealed.names(start, end):
+            manifest = self.sealed.manifest(name)
+            if manifest is None:
+                self.sealed.read(name)  # sets it aside
+                continue
+            lane = f"{manifest.writer}/{manifest.segment[:1]}"
+            parts.append(_Part(manifest.observed_first, manifest.observed_last, lane, manifest.segment, name, None))
+        for found in self.drain_reader.reread():
+            lane = f"{found.writer}/{'r' if found.rows.after[0] % 2 else 'b'}"
+            first, last = float(found.observed_at.min()), float(found.observed_at.max())
+            parts.append(_Part(first, last, lane, f"~{int(found.rows.after[0]):012d}", None, found))
+        parts.sort(key=lambda part: (part.first, part.lane, part.segment))
+        group: list[_Part] = []
+        until = -np.inf
+        for part in parts:
+            if group and part.first > until:
+                yield from self._replay(group)
+                group = []
+            group.append(part)
+            until = max(until, part.last) if len(group) > 1 else part.last
+        if group:
+            yield from self._replay(group)
+
+    def _replay(self, group: list["_Part"]) -> Iterator[Events]:
+        """Events of parts whose drains overlap; merged row by row where several lanes are among them."""
+        if len({part.lane for part in group}) == 1:
+            for part in group:
+                yield from (self._events(*found) for found in [self._open_part(part)] if found is not None)
+            return
+        opened = [(part, found) for part in group if (found := self._open_part(part)) is not None]
+        if not opened:
+            return
+        rows = joined([found[0] for _, found in opened])
+        place = np.concatenate([found[1] for _, found in opened])
+        observed = np.concatenate([found[2] for _, found in opened])
+        writers = sorted({part.lane.partition("/")[0] for part, _ in opened})
+        rank = np.concatenate(
+            [np.full(len(found[1]), writers.index(part.lane.partition("/")[0])) for part, found in opened]
+        )
+        order = np.lexsort((rows.after, rank, observed))
+        yield self._events(chosen(rows, order), place[order], observed[order])
+
+    def _open_part(self, part: "_Part") -> tuple[Rows, NDArray[np.uint32], NDArray[np.float64]] | None:
+        if part.drained is not None:
+            return part.drained.rows, part.drained.place, part.drained.observed_at
+        assert part.name is not None
+        columns = [*_COLUMNS, *self._optional_columns(part.name)]
+        found = self.sealed.read(part.name, columns)
+        if found is None:
+            return None
+        codes = np.array([self.drain_reader.code_of(place) for place in found.places], dtype=np.uint32)
+        frame = found.frame
+        return _rows_of(frame), codes[frame["place"].to_numpy()], frame["observed_at"].to_numpy()
+
+    def _optional_columns(self, name: str) -> list[str]:
+        manifest = self.sealed.manifest(name)
+        if manifest is None or not manifest.segment.startswith("b"):
+            return []
+        schema = pl.read_parquet_schema(self.door.path(f"{SEALED}/{name}"))
+        return [column for column in schema if column == "snapshot" or column.startswith("member:")]
+
+    # saving
+
+    def save(self, now: float) -> None:
+        """Keep sums, progress and trackers in one snapshot."""
+        facts, arrays = self.metrics.state()
+        trackers = {name: tracker.encode() for name, tracker in self.metrics.trackers.items()}
+        trackers = {name: data for name, data in self._saved_trackers.items() if name not in trackers} | trackers
+        facts |= {
+            "grid": [self.grid.zone, self.grid.step, self.config.season_seconds, self.config.horizon_seconds],
+            "places": self.places,
+            "cursors": self.drain_reader.cursors(),
+            "trackers": list(trackers),
+            "saved_at": now,
+        }
+        arrays |= {f"tracker.{name}": np.frombuffer(data, dtype=np.uint8) for name, data in trackers.items()}
+        self._number += 1
+        self._snapshots.save(self._number, pack(facts, arrays))
+        self.saved_at = now
+        self._unsaved = 0
+
+    @property
+    def unsaved(self) -> int:
+        """Events counted since the last save."""
+        return self._unsaved
+
+    def seal(self, now: float) -> list[str]:
+        """Turn finished segments into Parquet, save, and let the segments go; return the files made."""
+        finished = [(w, s) for w, s, done in self.drain_reader.segments() if done]
+        made: list[str] = []
+        for writer, segment in finished:
+            stem = segment.path.rpartition("/")[2].removesuffix(".seg")
+            for i, part in enumerate(self.drain_reader.reread_segment(writer, segment)):
+                name = self.sealed.seal(
+                    part.writer,
+                    f"{stem}.{i}" if i else stem,
+                    part.rows,
+                    part.place,
+                    part.observed_at,
+                    self.places,
+                    writer.schemas.get(part.rows.schema, ()),
+                )
+                made += [name] if name else []
+        if finished:
+            self.save(now)
+            for writer, segment in finished:
+                self.drain_reader.forget(writer, segment)
+        self.drain_reader.remove_dead()
+        return made
+
+    def retain(self, now: float) -> list[str]:
+        """Let sealed files go whose newest row is past retention, and never those of the window in use."""
+        newest = self.metrics.newest
+        if newest is None:
+            return []
+        monitor = self.config.monitor
+        window = monitor.buffer_days * DAY + 3 * self.config.season_seconds
+        records_edge = min(now, newest) - max(monitor.records_days * DAY, window)
+        gone = [name for name in self.sealed.names() if int(name[11:21]) < records_edge]
+        for name in gone:
+            self.sealed.remove(name)
+        return gone
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A sealed file or a segment's rows, with what orders it among others."""
+
+    first: float
+    last: float
+    lane: str
+    segment: str
+    name: str | None
+    drained: DrainedRows | None
+
+
+def _rows_of(frame: Any) -> Rows:
+    members = [name for name in frame.columns if name.startswith("member:")]
+    return Rows(
+        frame["place"].to_numpy(),
+        frame["version"].to_numpy(),
+        frame["kind"].to_numpy(),
+        frame["predicted"].to_numpy(),
+        frame["actual"].to_numpy(),
+        frame["timestamp"].to_numpy(),
+        frame["order"].to_numpy(),
+        np.ascontiguousarray(frame.select(members).to_numpy()) if members else None,
+        frame["snapshot"].to_numpy() if "snapshot" in frame.columns else None,
+    )
+

@@ -1,0 +1,95 @@
+"""Whatever a user calls a time or a place, made one thing."""
+
+import numbers
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+__all__ = ["place_key", "shown", "stamp_reader"]
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the wall clock of UTC, for naive times in a UTC zone
+# Times outside are a mistake of the caller; slots are kept as unsigned 32-bit seconds.
+EARLIEST, LATEST = 0.0, 4_294_000_000.0
+
+
+def place_key(place_id: Any) -> int | str:
+    """Return the place as a plain int or str.
+
+    Raises
+    ------
+    TypeError
+        Neither: a bool, a fraction, ``None``, anything else.
+    """
+    kind = place_id.__class__
+    if kind is int or kind is str:
+        return place_id  # type: ignore[no-any-return]  # one of the two, as just seen
+    if isinstance(place_id, str):
+        return str(place_id)
+    if not isinstance(place_id, bool | np.bool_):
+        if isinstance(place_id, numbers.Integral):
+            return int(place_id)
+        if isinstance(place_id, float | np.floating) and float(place_id).is_integer():
+            return int(place_id)
+    raise TypeError(f"{shown(place_id)} is no place id; use an int or a str.")
+
+
+def stamp_reader(zone: str) -> Callable[[Any], float]:
+    """Return a function that makes epoch seconds of a timestamp; naive ones are in `zone`, repeated hours their first.
+
+    The function raises `TypeError`, `ValueError` or `OverflowError` for what is no time between 1970 and 2106. Zero comes back
+    as -0.0, which is the same number with a bit set.
+    """
+    info = None if zone == "UTC" else ZoneInfo(zone)
+
+    def read(timestamp: Any) -> float:
+        kind = timestamp.__class__
+        if kind is datetime:
+            if timestamp.tzinfo is not None:
+                seconds = timestamp.timestamp()
+            elif info is None:
+                seconds = (timestamp - _EPOCH).total_seconds()
+            else:
+                seconds = timestamp.replace(tzinfo=info, fold=0).timestamp()
+        elif kind is float or kind is int:
+            seconds = float(timestamp)
+        elif isinstance(timestamp, str):
+            moment = datetime.fromisoformat(timestamp)
+            return read(moment)
+        else:
+            seconds = _other(timestamp, read)
+        if not EARLIEST <= seconds <= LATEST:
+            raise ValueError(f"{shown(timestamp)} is no time between 1970 and 2106 in seconds since 1970.")
+        return seconds or -0.0  # type: ignore[no-any-return]  # a float in every branch
+
+    return read
+
+
+def _other(timestamp: Any, read: Callable[[Any], float]) -> float:
+    """Subclasses and foreign scalars."""
+    if isinstance(timestamp, datetime):
+        plain = datetime.combine(timestamp.date(), timestamp.timetz())
+        nanoseconds = getattr(timestamp, "nanosecond", 0)
+        return read(plain) + float(nanoseconds) / 1e9
+    if isinstance(timestamp, np.datetime64):
+        if np.isnat(timestamp):
+            raise ValueError("NaT is no time.")
+        naive = datetime(1970, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+        microseconds = int(timestamp.astype("datetime64[us]").astype(np.int64))
+        return read(naive + np.timedelta64(microseconds, "us").item())
+    if isinstance(timestamp, date):
+        return read(datetime(timestamp.year, timestamp.month, timestamp.day))  # noqa: DTZ001 - naive means in the zone
+    if isinstance(timestamp, bool | np.bool_) or not isinstance(timestamp, numbers.Real):
+        raise TypeError(f"{shown(timestamp)} is no time; use a datetime, ISO text or seconds since 1970.")
+    return float(timestamp)
+
+
+def shown(value: Any) -> str:
+    """Return `value` in words, however hostile and however long it is."""
+    try:
+        text = repr(value)
+    except Exception:  # somebody's object in somebody's collector
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else f"{text[:77]}..."

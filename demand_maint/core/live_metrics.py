@@ -1,0 +1,151 @@
+"""What the monitor knows while it runs: sums, the recent rows, counters, and whoever follows every matured row."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demand_maint.core.feed_sums import FeedSums
+from demand_maint.core.metrics import HourlySums
+from demand_maint.core.observations import Events, Outcome, RowBuffer
+from demand_maint.core.records import MaturedBatch
+from demand_maint.core.timegrid import TimeGrid
+
+__all__ = ["HOUR", "LiveMetrics", "RetractingTracker", "Tracker"]
+
+HOUR = 3600
+
+
+class Tracker(Protocol):
+    """Follows matured rows; what it encodes is saved together with the sums, so that it sees every row exactly once."""
+
+    def update(self, batch: MaturedBatch) -> None:
+        """Take rows in."""
+
+    def encode(self) -> bytes:
+        """State to save."""
+
+    def restore(self, data: bytes) -> None:
+        """Go on from saved state."""
+
+
+@runtime_checkable
+class RetractingTracker(Protocol):
+    """A tracker that wants to know of rows that are restated: what they were, before `update` brings what they are."""
+
+    def retract(self, batch: MaturedBatch) -> None:
+        """Take rows back."""
+
+
+class LiveMetrics:
+    """Sums and rows that change together.
+
+    Parameters
+    ----------
+    grid, season_seconds, horizon_seconds
+        As in the configuration.
+    """
+
+    def __init__(self, grid: TimeGrid, season_seconds: int, horizon_seconds: int) -> None:
+        self.grid = grid
+        self._season = season_seconds
+        self._horizon = horizon_seconds
+        self.sums = HourlySums()
+        self.feed = FeedSums()
+        self.counts: Counter[str] = Counter()
+        self.trackers: dict[str, Tracker] = {}
+        self.newest: float | None = None
+        self.generation = 0
+        self.past_changes = 0
+        self._latest_day: int | None = None
+
+    def new_buffer(self) -> RowBuffer:
+        """Return an empty buffer of this grid."""
+        return RowBuffer(self.grid, self._season, self._horizon)
+
+    def take(self, buffer: RowBuffer, events: Events) -> int:
+        """Let events into the buffer and what they change into everything else; return rows that matured."""
+        if len(events):
+            newest = float(events.slot.max())
+            self.newest = newest if self.newest is None else max(self.newest, newest)
+        return self.apply(buffer.ingest(events))
+
+    def apply(self, outcome: Outcome) -> int:
+        """Bring an outcome into sums, feed, counters and trackers."""
+        self.generation += 1
+        for name, number in outcome.counts.items():
+            if number:
+                self.counts[name] += number
+        if outcome.unpredicted is not None:
+            self.sums.count_predictions(*outcome.unpredicted, -1.0)
+        if outcome.predicted is not None:
+            self.sums.count_predictions(*outcome.predicted)
+        if outcome.expected is not None:
+            self.feed.count("expected", *outcome.expected)
+        self._apply_feed(outcome)
+        if outcome.retracted is not None:
+            self.sums.retract(outcome.retracted)
+            self.past_changes += 1
+            for tracker in self.trackers.values():
+                if isinstance(tracker, RetractingTracker):
+                    tracker.retract(outcome.retracted)
+        added = outcome.added
+        if added is None:
+            return 0
+        self.sums.add(added)
+        self._note_past(added.slot)
+        for tracker in self.trackers.values():
+            tracker.update(added)
+        return len(added)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Facts and arrays for saving; trackers apart."""
+        sums, arrays = self.sums.parts()
+        feed, feed_arrays = self.feed.parts()
+        facts = {"sums": sums, "feed": feed, "counts": dict(self.counts), "newest": self.newest}
+        return facts, {f"sums.{k}": v for k, v in arrays.items()} | {f"feed.{k}": v for k, v in feed_arrays.items()}
+
+    def load(self, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `state` gave."""
+        self.sums.load(facts["sums"], _part(arrays, "sums."))
+        self.feed.load(facts["feed"], _part(arrays, "feed."))
+        self.counts = Counter(facts["counts"])
+        self.newest = facts["newest"]
+        self.generation += 1
+        self.past_changes += 1
+
+    def compact(self, before: float) -> None:
+        """Merge hours of local days that ended before `before` into one, at the hour in which the day began."""
+        edge = int(self.grid.day_start(self.grid.day(np.array([before])))[0]) // HOUR
+        for hours, gather in (
+            (self.sums.hours_before(edge), lambda old, new: self.sums.gather(old, new)),
+            (self.feed.hours_before(edge), lambda _, new: self.feed.gather(new)),
+        ):
+            if len(hours):
+                days = self.grid.day_start(self.grid.day(hours * HOUR)) // HOUR
+                gather(hours, np.minimum(days, hours))
+
+    def _apply_feed(self, outcome: Outcome) -> None:
+        if outcome.truths is not None:
+            truths = outcome.truths
+            self.feed.add(truths.place, truths.slot, truths.actual, truths.late)
+        if outcome.restated is not None:
+            restated = outcome.restated
+            self.feed.restate(restated.place, restated.slot, restated.before, restated.actual)
+        if outcome.repeated is not None:
+            self.feed.count("duplicates", *outcome.repeated)
+        if outcome.invalid is not None:
+            self.feed.count("invalid", *outcome.invalid)
+
+    def _note_past(self, slot: NDArray[np.int64]) -> None:
+        """Notice rows of a day before the newest one, so that whoever judged whole days judges them again."""
+        low, high = (int(day) for day in self.grid.day(np.array([slot.min(), slot.max()])))
+        if self._latest_day is None or low != self._latest_day or high != self._latest_day:
+            self.past_changes += 1
+        self._latest_day = high if self._latest_day is None else max(high, self._latest_day)
+
+
+def _part(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,196 @@
+"""Hourly sums of the errors, per (place, hour, champion version): all that health, tests and charts read.
+
+Everything in here is additive, so that a correction is a subtraction and an addition, and a window is a sum over hours.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from demand_maint.core.hour_table import HOUR, HourTable
+from demand_maint.core.records import MaturedBatch
+from demand_maint.core.view import SUM_FIELDS
+
+__all__ = ["HourlySums", "WindowSums"]
+
+
+class WindowSums(Struct, frozen=True):
+    """Sums over a window; errors are in units of demand.
+
+    `abs_error_naive` is the champion's error on those rows that have a seasonal-naive forecast, so that it may be divided by
+    `naive_abs_error`. `predictions` counts rows with or without truth.
+    """
+
+    n: float = 0.0
+    abs_error: float = 0.0
+    error: float = 0.0
+    sq_error: float = 0.0
+    abs_actual: float = 0.0
+    naive_n: float = 0.0
+    naive_abs_error: float = 0.0
+    abs_error_naive: float = 0.0
+    served_n: float = 0.0
+    served_abs_error: float = 0.0
+    predictions: float = 0.0
+
+
+class HourlySums:
+    """Sums per (place code, hour, version).
+
+    >>> sums = HourlySums()
+    >>> sums.window(0, 24).n
+    0.0
+    """
+
+    __slots__ = ("_tables",)
+
+    def __init__(self) -> None:
+        self._tables: dict[int, HourTable] = {}
+
+    def add(self, batch: MaturedBatch) -> None:
+        """Add rows whose truth has arrived."""
+        self._apply(batch, 1.0)
+
+    def retract(self, batch: MaturedBatch) -> None:
+        """Take back rows that were added before, as they were then."""
+        self._apply(batch, -1.0)
+
+    def count_predictions(
+        self, place: NDArray[Any], slot: NDArray[np.int64], version: NDArray[Any], sign: float = 1.0
+    ) -> None:
+        """Count predictions made, or take the count back with `sign` -1."""
+        for number, chosen in _by_version(version):
+            hour = slot[chosen] // HOUR
+            self._table(number).add(place[chosen], hour, {"predictions": None if sign > 0 else np.full(len(hour), sign)})
+
+    def window(
+        self, start_hour: int, end_hour: int, version: int | None = None, place: int | None = None
+    ) -> WindowSums:
+        """Sums over ``start_hour <= hour < end_hour``; hours since 1970-01-01T00Z."""
+        total = np.zeros(len(SUM_FIELDS))
+        for table in self._chosen(version):
+            span = table.span(start_hour, end_hour)
+            if place is None:
+                total += table.totals[span].sum(axis=0)
+            elif place < table.places:
+                total += table.data[span, :, place].sum(axis=0)
+        return WindowSums(*total.tolist())
+
+    def blocks(self, edges: NDArray[np.int64], version: int | None = None) -> dict[str, NDArray[np.float64]]:
+        """Sums over each of the B blocks between B + 1 ascending `edges` (hours); arrays of shape (B,)."""
+        out = np.zeros((max(len(edges) - 1, 0), len(SUM_FIELDS)))
+        for table in self._chosen(version):
+            out += _reduce(table.totals, np.searchsorted(table.hours, edges))
+        return {name: out[:, i] for i, name in enumerate(SUM_FIELDS)}
+
+    def blocks_by_place(self, edges: NDArray[np.int64], version: int | None = None) -> dict[str, NDArray[np.float64]]:
+        """The same per place; arrays of shape (P, B)."""
+        tables = self._chosen(version)
+        places = max((table.places for table in self._tables.values()), default=0)
+        out = np.zeros((max(len(edges) - 1, 0), len(SUM_FIELDS), places))
+        for table in tables:
+            at = np.searchsorted(table.hours, edges)
+            for i in range(len(out)):
+                if at[i] < at[i + 1]:
+                    out[i, :, : table.places] += table.data[at[i] : at[i + 1]].sum(axis=0)
+        return {name: out[:, i, :].T for i, name in enumerate(SUM_FIELDS)}
+
+    def versions(self, start_hour: int, end_hour: int) -> list[int]:
+        """Versions with rows whose truth is known in the range, ascending."""
+        return sorted(
+            number for number, table in self._tables.items() if table.totals[table.span(start_hour, end_hour), 0].any()
+        )
+
+    def drop_before(self, hour: int) -> None:
+        """Forget everything before `hour`."""
+        for number in list(self._tables):
+            self._tables[number].drop_before(hour)
+            if not len(self._tables[number].hours):
+                del self._tables[number]
+
+    def hours_before(self, hour: int) -> NDArray[np.int64]:
+        """Hours before `hour` that hold anything, over all versions, ascending."""
+        parts = [table.hours[: int(np.searchsorted(table.hours, hour))] for table in self._tables.values()]
+        return np.unique(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
+
+    def gather(self, sources: NDArray[np.int64], targets: NDArray[np.int64]) -> None:
+        """Move what the hours `sources` (ascending, the oldest there are) hold to `targets`, as hours to days."""
+        for table in self._tables.values():
+            old = table.hours[: int(np.searchsorted(table.hours, sources[-1], side="right"))] if len(sources) else sources
+            table.gather(targets[np.searchsorted(sources, old)])
+
+    def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Facts and arrays for saving."""
+        facts: dict[str, Any] = {}
+        arrays: dict[str, NDArray[Any]] = {}
+        for number, table in self._tables.items():
+            shape, (hours, data, totals) = table.parts()
+            facts[str(number)] = shape
+            arrays |= {f"{number}.hours": hours, f"{number}.data": data, f"{number}.totals": totals}
+        return facts, arrays
+
+    def load(self, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what `parts` gave; what was here before is gone."""
+        self._tables = {}
+        for number, shape in facts.items():
+            table = self._table(int(number))
+            table.load(shape, [arrays[f"{number}.{part}"] for part in ("hours", "data", "totals")])
+
+    def _table(self, version: int) -> HourTable:
+        table = self._tables.get(version)
+        if table is None:
+            table = self._tables[version] = HourTable(SUM_FIELDS)
+        return table
+
+    def _chosen(self, version: int | None) -> list[HourTable]:
+        if version is None:
+            return list(self._tables.values())
+        table = self._tables.get(version)
+        return [] if table is None else [table]
+
+    def _apply(self, batch: MaturedBatch, sign: float) -> None:
+        for number, chosen in _by_version(batch.version):
+            place = batch.place[chosen]
+            hour = batch.slot[chosen] // HOUR
+            predicted, actual = batch.predicted[chosen], batch.actual[chosen]
+            table = self._table(number)
+            error = predicted - actual
+            columns: dict[str, NDArray[np.float64] | None] = {"n": None if sign > 0 else np.full(len(error), sign)}
+            absolute = np.abs(error)
+            columns["abs_error"] = sign * absolute if sign < 0 else absolute
+            columns["error"] = sign * error if sign < 0 else error
+            columns["sq_error"] = sign * error * error
+            columns["abs_actual"] = sign * np.abs(actual)
+            naive = batch.naive[chosen]
+            known = naive == naive  # noqa: PLR0124 - the quickest test for NaN over an array
+            columns["naive_n"] = sign * known
+            columns["naive_abs_error"] = np.where(known, sign * np.abs(naive - actual), 0.0)
+            columns["abs_error_naive"] = np.where(known, sign * absolute, 0.0)
+            if not known.any():
+                for name in ("naive_n", "naive_abs_error", "abs_error_naive"):
+                    del columns[name]
+            columns["served_n"] = columns["n"]
+            columns["served_abs_error"] = sign * np.abs(batch.served[chosen] - actual)
+            table.add(place, hour, columns)
+
+
+def _by_version(version: NDArray[Any]) -> list[tuple[int, Any]]:
+    """Versions in a batch, each with the rows that carry it; a slice where there is only one."""
+    if not len(version):
+        return []
+    first = version[0]
+    if (version == first).all():
+        return [(int(first), slice(None))]
+    return [(int(number), np.flatnonzero(version == number)) for number in np.unique(version)]
+
+
+def _reduce(rows: NDArray[np.float64], at: NDArray[Any]) -> NDArray[np.float64]:
+    """Sums of `rows` between neighbouring positions `at`; zero where they meet."""
+    out = np.zeros((max(len(at) - 1, 0), rows.shape[1]))
+    for i in range(len(out)):
+        if at[i] < at[i + 1]:
+            out[i] = rows[at[i] : at[i + 1]].sum(axis=0)
+    return out

@@ -1,0 +1,604 @@
+"""Events in, matured rows out: how predictions and truths of a key meet, in whatever order they come.
+
+A *key* is a place and a slot. It has at most one prediction (the last one) and one truth (the last one). What the sums hold is
+a function of those alone, never of the order of arrival:
+
+1. The four-argument call completes a prediction that `ModelHandle.predict` journalled and does not replace it.
+2. Any other prediction of another value replaces the one before it, and is counted.
+3. An actual for a key that has one is a duplicate (the same value) or a correction (another one); both are counted.
+4. The seasonal-naive forecast of a row is the truth one season before, else two seasons before, as known now.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demand_maint.core.key_index import KeyIndex, make_keys, split_keys
+from demand_maint.core.records import MaturedBatch
+from demand_maint.core.timegrid import TimeGrid
+
+__all__ = ["ACTUAL", "PAIR", "PREDICTION", "SERVED", "Events", "Outcome", "RowBuffer", "Truths"]
+
+VOID, PAIR, PREDICTION, ACTUAL, SERVED = range(5)
+
+_PREDICTED, _KNOWN, _SERVED, _ASSUMED = 1, 2, 4, 8
+_MATURE = _PREDICTED | _KNOWN
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Codes = NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Journalled events, one array per column, in the order in which they were logged.
+
+    `predicted` and `actual` are NaN where an event has none or the value is no number. For `SERVED` events `served`,
+    `snapshot` and `members` say what was returned and from what; the three are ``None`` where no event is of that kind.
+    """
+
+    place: Codes
+    slot: Ints
+    kind: NDArray[np.uint8]
+    version: NDArray[np.uint16]
+    predicted: Floats
+    actual: Floats
+    observed_at: Floats
+    served: Floats | None = None
+    snapshot: Codes | None = None
+    members: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+    def take(self, rows: NDArray[np.intp] | slice) -> "Events":
+        """Return some of them."""
+        return Events(
+            self.place[rows],
+            self.slot[rows],
+            self.kind[rows],
+            self.version[rows],
+            self.predicted[rows],
+            self.actual[rows],
+            self.observed_at[rows],
+            None if self.served is None else self.served[rows],
+            None if self.snapshot is None else self.snapshot[rows],
+            None if self.members is None else self.members[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Truths:
+    """Keys and their actuals; `before` holds the values they replace."""
+
+    place: Codes
+    slot: Ints
+    actual: Floats
+    late: NDArray[np.bool_]
+    before: Floats
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a batch of events changed."""
+
+    added: MaturedBatch | None = None
+    retracted: MaturedBatch | None = None
+    predicted: tuple[Codes, Ints, NDArray[np.uint16]] | None = None
+    unpredicted: tuple[Codes, Ints, NDArray[np.uint16]] | None = None
+    expected: tuple[Codes, Ints] | None = None
+    truths: Truths | None = None
+    restated: Truths | None = None
+    repeated: tuple[Codes, Ints] | None = None
+    invalid: tuple[Codes, Ints] | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class RowBuffer:
+    """Rows of the recent window: 39 bytes each, and what was served beside those that came through the model handle.
+
+    Parameters
+    ----------
+    grid
+        Slots.
+    season_seconds
+        Distance of the seasonal-naive reference.
+    horizon_seconds
+        A truth is late, and a prediction unmatched, when it is not known this long after its slot has ended.
+    """
+
+    def __init__(self, grid: TimeGrid, season_seconds: int, horizon_seconds: int) -> None:
+        self._grid = grid
+        self._season = season_seconds
+        self._horizon = horizon_seconds
+        self._index = KeyIndex()
+        self._rows = 0
+        self._version = np.empty(0, dtype=np.uint16)
+        self._flags = np.empty(0, dtype=np.uint8)
+        self._predicted = np.empty(0)
+        self._actual = np.empty(0)
+        self._naive = np.empty(0)
+        self._observed = np.empty(0, dtype=np.uint32)
+        # only once something was served through the handle: position of a row's extras, -1 for none
+        self._extra: NDArray[np.int32] | None = None
+        self._served = np.empty(0)
+        self._snapshot = np.empty(0, dtype=np.uint32)
+        self._members = np.empty((0, 0), dtype=np.float32)
+        self._extras = 0
+        self.floor = 0
+
+    def __len__(self) -> int:
+        return self._rows
+
+    # taking in
+
+    def ingest(self, events: Events) -> Outcome:
+        """Take events in; whatever they change is told, nothing else is."""
+        quick = self._ingest_new_pairs(events)
+        return quick if quick is not None else self._ingest_any(events)
+
+    def _ingest_new_pairs(self, events: Events) -> Outcome | None:
+        """Complete pairs in order of time, each key new: nothing to look up but the season before."""
+        if not len(events) or events.served is not None or not (events.kind == PAIR).all():
+            return None
+        keys = make_keys(events.place, events.slot)
+        if int(keys[0]) <= self._index.newest or int(events.slot[0]) < self.floor:
+            return None
+        if not (keys[1:] > keys[:-1]).all() or not np.isfinite(events.predicted + events.actual).all():
+            return None
+        if int(events.slot[-1]) >= int(events.slot[0]) + self._season:
+            return None
+        naive = self._find_naive(events.place, events.slot)
+        first = self._append(keys)
+        rows = slice(first, self._rows)
+        self._version[rows] = events.version
+        self._flags[rows] = _MATURE
+        self._predicted[rows] = events.predicted
+        self._actual[rows] = events.actual
+        self._naive[rows] = naive
+        self._observed[rows] = events.observed_at
+        batch = MaturedBatch(
+            events.place,
+            events.slot,
+            events.version,
+            events.predicted,
+            events.predicted,
+            events.actual,
+            naive,
+            np.empty((len(events), 0), dtype=np.float32),
+            np.zeros(len(events), dtype=np.uint32),
+            events.observed_at,
+        )
+        late = events.observed_at > events.slot + (self._grid.step + self._horizon)
+        return Outcome(
+            added=batch,
+            predicted=(events.place, events.slot, events.version),
+            expected=(events.place, events.slot),
+            truths=Truths(events.place, events.slot, events.actual, late, events.actual),
+            counts={"records": len(events), "late": int(late.sum())},
+        )
+
+    def _ingest_any(self, events: Events) -> Outcome:
+        counts: dict[str, int] = {"records": len(events)}
+        out = Outcome(counts=counts)
+        is_prediction = (events.kind == PREDICTION) | (events.kind == SERVED) | (events.kind == PAIR)
+        is_actual = (events.kind == ACTUAL) | (events.kind == PAIR)
+        good_prediction = is_prediction & np.isfinite(events.predicted)
+        good_actual = is_actual & np.isfinite(events.actual)
+        bad = is_actual & ~good_actual
+        if bad.any():
+            counts["invalid_actuals"] = int(bad.sum())
+            out.invalid = (events.place[bad], events.slot[bad])
+        counts["invalid_predictions"] = int((is_prediction & ~good_prediction).sum())
+        old = events.slot < self.floor
+        counts["too_old"] = int((old & (good_prediction | good_actual)).sum())
+        usable = np.flatnonzero((good_prediction | good_actual) & ~old)
+        if not len(usable):
+            return out
+        events = events.take(usable)
+        good_prediction, good_actual = good_prediction[usable], good_actual[usable]
+        keys = make_keys(events.place, events.slot)
+        order = np.argsort(keys, kind="stable")
+        unique, starts = np.unique(keys[order], return_index=True)
+        rows = self._rows_of(unique)
+        before = self._state(rows)
+        group = np.repeat(np.arange(len(unique)), np.diff(starts, append=len(order)))
+        rank = np.arange(len(order)) - starts[group]
+        repeats: list[NDArray[np.intp]] = []
+        for turn in range(int(rank.max()) + 1):
+            here = rank == turn
+            chosen, at = order[here], rows[group[here]]
+            repeated = self._take_turn(events, chosen, at, good_prediction[chosen], good_actual[chosen], counts)
+            if len(repeated):
+                repeats.append(repeated)
+        if repeats:
+            at = np.concatenate(repeats)
+            out.repeated = (events.place[at], events.slot[at])
+        place, slot = split_keys(unique)
+        self._conclude(place, slot, rows, before, out)
+        return out
+
+    def _take_turn(
+        self,
+        events: Events,
+        chosen: NDArray[np.intp],
+        at: Ints,
+        good_prediction: NDArray[np.bool_],
+        good_actual: NDArray[np.bool_],
+        counts: dict[str, int],
+    ) -> NDArray[np.intp]:
+        """Apply at most one event to each of the rows `at`; return the events that repeat an actual."""
+        flags, kind, value = self._flags[at], events.kind[chosen], events.predicted[chosen]
+        has = (flags & _PREDICTED) != 0
+        served = (flags & _SERVED) != 0
+        same = has & (value == self._served_values(at))
+        confirms = has & (((kind == PAIR) & (served | same)) | ((kind == PREDICTION) & served & same))
+        take = good_prediction & ~confirms
+        counts["replaced"] = counts.get("replaced", 0) + int((take & has).sum())
+        flags = np.where(take, (flags | _PREDICTED) & ~np.uint8(_SERVED), flags)
+        if take.any():
+            self._predicted[at[take]] = value[take]
+            self._version[at[take]] = events.version[chosen[take]]
+            through_handle = take & (kind == SERVED)
+            if through_handle.any():
+                flags[through_handle] |= _SERVED
+                self._keep_extras(at[through_handle], events, chosen[through_handle])
+        known = ((flags & _KNOWN) != 0) & ((flags & _ASSUMED) == 0)
+        actual = events.actual[chosen]
+        again = good_actual & known
+        corrected = again & (actual != self._actual[at])
+        counts["duplicates"] = counts.get("duplicates", 0) + int((again & ~corrected).sum())
+        counts["corrected"] = counts.get("corrected", 0) + int(corrected.sum())
+        put = good_actual & (~known | corrected)
+        self._actual[at[put]] = actual[put]
+        self._observed[at[put]] = events.observed_at[chosen[put]]
+        flags = np.where(put, (flags | _KNOWN) & ~np.uint8(_ASSUMED), flags)
+        self._flags[at] = flags
+        return chosen[again]
+
+    def assume_zero(self, now: float) -> Outcome:
+        """Let every prediction whose truth has not come by its horizon mature with an actual of 0."""
+        limit = int(np.floor(now)) - self._grid.step - self._horizon
+        rows, keys = self._window(0, limit)
+        waiting = (self._flags[rows] & _MATURE) == _PREDICTED
+        rows, keys = rows[waiting], keys[waiting]
+        out = Outcome(counts={"assumed_zero": len(rows)})
+        if len(rows):
+            before = self._state(rows)
+            self._flags[rows] |= _KNOWN | _ASSUMED
+            self._actual[rows] = 0.0
+            self._observed[rows] = int(now)
+            place, slot = split_keys(keys)
+            self._conclude(place, slot, rows, before, out)
+        return out
+
+    # reading
+
+    def pending(self, now: float) -> tuple[int, int, int]:
+        """Predictions still waiting, those of them past the horizon, and truths without a prediction."""
+        flags = self._flags[: self._rows] & _MATURE
+        waiting, orphans = int((flags == _PREDICTED).sum()), int((flags == _KNOWN).sum())
+        if not waiting:
+            return 0, 0, orphans
+        rows, _ = self._window(0, int(now) - self._grid.step - self._horizon + 1)
+        return waiting, int(((self._flags[rows] & _MATURE) == _PREDICTED).sum()), orphans
+
+    def newest(self) -> float | None:
+        """Slot of the newest row, ``None`` where there is none."""
+        key = self._index.newest
+        return float(key >> 32) if key >= 0 else None
+
+    def rows(self, start: int, end: int, *, matured: bool = True) -> MaturedBatch:
+        """Rows with `start` <= slot < `end` in order of their key; those without truth have a NaN there if asked for."""
+        at, keys = self._window(start, end)
+        wanted = _MATURE if matured else _PREDICTED
+        chosen = (self._flags[at] & wanted) == wanted
+        at, keys = at[chosen], keys[chosen]
+        place, slot = split_keys(keys)
+        return self._batch(place, slot, at, self._values(at))
+
+    def truths(self, start: int, end: int) -> tuple[Codes, Ints, Floats]:
+        """Keys with a known actual in [`start`, `end`): place codes, slots, actuals."""
+        at, keys = self._window(start, end)
+        known = (self._flags[at] & _KNOWN) != 0
+        place, slot = split_keys(keys[known])
+        return place, slot, self._actual[at[known]]
+
+    def drop_before(self, slot: int) -> dict[str, int]:
+        """Forget rows before `slot`; predictions that never met their truth are counted on the way."""
+        self.floor = max(self.floor, slot)
+        gone, _ = self._window(0, slot)
+        if not len(gone):
+            return {}
+        flags = self._flags[gone] & _MATURE
+        counts = {"unmatched": int((flags == _PREDICTED).sum()), "orphans": int((flags == _KNOWN).sum())}
+        rows, keys = self._window(slot, 1 << 32)
+        self._compact(rows, keys)
+        return counts
+
+    # inside
+
+    def _compact(self, rows: Ints, keys: NDArray[np.uint64]) -> None:
+        self._index = KeyIndex()
+        self._index.append(keys, 0)
+        self._version, self._flags = self._version[rows], self._flags[rows]
+        self._predicted, self._actual = self._predicted[rows], self._actual[rows]
+        self._naive, self._observed = self._naive[rows], self._observed[rows]
+        if self._extra is not None:
+            extra = self._extra[rows]
+            kept = np.flatnonzero(extra >= 0)
+            old = extra[kept]
+            extra[kept] = np.arange(len(kept))
+            self._served, self._snapshot, self._members = self._served[old], self._snapshot[old], self._members[old]
+            self._extra, self._extras = extra, len(kept)
+        self._rows = len(rows)
+
+    def _window(self, start: int, end: int) -> tuple[Ints, NDArray[np.uint64]]:
+        start, end = max(start, 0), min(max(end, 0), (1 << 32) - 1)
+        return self._index.between(start << 32, end << 32)
+
+    def _append(self, keys: NDArray[np.uint64]) -> int:
+        """Make rows for new ascending `keys`; return the first."""
+        first, need = self._rows, self._rows + len(keys)
+        if need > len(self._flags):
+            room = max(need, len(self._flags) + len(self._flags) // 2, 4096)
+            for name in ("_version", "_flags", "_predicted", "_actual", "_naive", "_observed"):
+                setattr(self, name, _grown(getattr(self, name), first, room))
+            if self._extra is not None:
+                self._extra = _grown(self._extra, first, room)
+        self._flags[first:need] = 0
+        if self._extra is not None:
+            self._extra[first:need] = -1
+        self._index.append(keys, first)
+        self._rows = need
+        return first
+
+    def _rows_of(self, unique: NDArray[np.uint64]) -> Ints:
+        """Row of each of the ascending keys, made where there is none."""
+        rows = self._index.find(unique)
+        missing = np.flatnonzero(rows < 0)
+        if len(missing):
+            first = self._append(unique[missing])
+            rows[missing] = np.arange(first, self._rows)
+            self._predicted[first : self._rows] = np.nan
+            self._actual[first : self._rows] = np.nan
+            self._naive[first : self._rows] = np.nan
+            self._version[first : self._rows] = 0
+        return rows
+
+    def _keep_extras(self, at: Ints, events: Events, chosen: NDArray[np.intp]) -> None:
+        if events.served is None or events.snapshot is None or events.members is None:
+            raise ValueError("Served events come with what was served.")
+        if self._extra is None:
+            self._extra = np.full(len(self._flags), -1, dtype=np.int32)
+        members = events.members[chosen]
+        first, need = self._extras, self._extras + len(at)
+        width = max(self._members.shape[1], members.shape[1])
+        if need > len(self._served) or width > self._members.shape[1]:
+            room = max(need, len(self._served) + len(self._served) // 2, 1024) if need > len(self._served) else len(self._served)
+            self._served, self._snapshot = _grown(self._served, first, room), _grown(self._snapshot, first, room)
+            wide = np.full((room, width), np.nan, dtype=np.float32)
+            wide[:first, : self._members.shape[1]] = self._members[:first]
+            self._members = wide
+        self._served[first:need] = events.served[chosen]
+        self._snapshot[first:need] = events.snapshot[chosen]
+        self._members[first:need] = np.nan
+        self._members[first:need, : members.shape[1]] = members
+        self._extra[at] = np.arange(first, need)
+        self._extras = need
+
+    def _served_values(self, at: Ints) -> Floats:
+        """What was returned to the collector: the champion's own prediction unless the handle served another value."""
+        values: Floats = self._predicted[at]
+        if self._extra is not None:
+            chosen = (self._flags[at] & _SERVED) != 0
+            values[chosen] = self._served[self._extra[at[chosen]]]
+        return values
+
+    def _values(self, at: Ints) -> "_State":
+        extra = None
+        if self._extra is not None:
+            extra = np.where((self._flags[at] & _SERVED) != 0, self._extra[at], -1)
+        return _State(
+            self._flags[at],
+            self._version[at],
+            self._predicted[at],
+            self._served_values(at),
+            self._actual[at],
+            self._naive[at],
+            self._observed[at].astype(np.float64),
+            extra,
+        )
+
+    _state = _values
+
+    def _batch(self, place: Codes, slot: Ints, rows: Ints, state: "_State") -> MaturedBatch:
+        members = np.empty((len(slot), 0), dtype=np.float32)
+        snapshot = np.zeros(len(slot), dtype=np.uint32)
+        if state.extra is not None and (state.extra >= 0).any():
+            through = state.extra >= 0
+            members = np.full((len(slot), self._members.shape[1]), np.nan, dtype=np.float32)
+            members[through] = self._members[state.extra[through]]
+            snapshot[through] = self._snapshot[state.extra[through]]
+        actual = np.where((state.flags & _KNOWN) != 0, state.actual, np.nan)
+        return MaturedBatch(
+            place,
+            slot,
+            state.version,
+            state.predicted,
+            state.served,
+            actual,
+            state.naive,
+            members,
+            snapshot,
+            state.observed,
+        )
+
+    def _find_naive(self, place: Codes, slot: Ints) -> Floats:
+        out = np.full(len(slot), np.nan)
+        want = np.arange(len(slot))
+        for distance in (self._season, 2 * self._season):
+            if not len(want):
+                break
+            whole = len(want) == len(slot)
+            back = self._grid.shift(slot if whole else slot[want], -distance)
+            keys = make_keys(place if whole else place[want], np.maximum(back, 0))
+            if int(keys.min()) > self._index.newest:
+                continue
+            rows = self._index.find(keys)
+            hit = rows >= 0
+            if not hit.all():
+                rows = rows[hit]
+                found = want[hit]
+            else:
+                found = want
+            known = (self._flags[rows] & _KNOWN) != 0
+            if not known.all():
+                rows, found = rows[known], found[known]
+            if len(found) == len(out):
+                return self._actual[rows]
+            out[found] = self._actual[rows]
+            want = np.flatnonzero(np.isnan(out))
+        return out
+
+    def _conclude(self, place: Codes, slot: Ints, rows: Ints, before: "_State", out: Outcome) -> None:
+        """Compare the rows with what they were, restate those that lean on their truths, and fill `out`."""
+        after = self._values(rows)
+        known_before, known_after = (before.flags & _KNOWN) != 0, (after.flags & _KNOWN) != 0
+        new = known_after & ~known_before
+        changed = known_after & known_before & (before.actual != after.actual)
+        late = after.observed > slot + (self._grid.step + self._horizon)
+        if new.any():
+            out.truths = Truths(place[new], slot[new], after.actual[new], late[new], after.actual[new])
+            out.counts["late"] = int(late[new].sum())
+        if changed.any():
+            out.restated = Truths(
+                place[changed], slot[changed], after.actual[changed], late[changed], before.actual[changed]
+            )
+        had, has = (before.flags & _PREDICTED) != 0, (after.flags & _PREDICTED) != 0
+        moved = had & (before.version != after.version)
+        if (fresh := has & ~had).any():
+            out.expected = (place[fresh], slot[fresh])
+        if (put := fresh | moved).any():
+            out.predicted = (place[put], slot[put], after.version[put])
+        if moved.any():
+            out.unpredicted = (place[moved], slot[moved], before.version[moved])
+        # the naive forecasts of these rows, and of rows that lean on truths that are new or changed
+        mature = (after.flags & _MATURE) == _MATURE
+        touched = np.flatnonzero(mature)
+        self._naive[rows[touched]] = self._find_naive(place[touched], slot[touched])
+        after.naive[touched] = self._naive[rows[touched]]
+        was = (before.flags & _MATURE) == _MATURE
+        differs = was & mature & before.differs(after)
+        retract, add = was & differs, mature & (~was | differs)
+        retracted = [self._batch(place[retract], slot[retract], rows[retract], before.take(retract))]
+        added = [self._batch(place[add], slot[add], rows[add], after.take(add))]
+        leaning = self._restate_leaning(place, slot, new | changed, rows)
+        if leaning is not None:
+            retracted.append(leaning[0])
+            added.append(leaning[1])
+        out.retracted, out.added = _joined(retracted), _joined(added)
+
+    def _restate_leaning(
+        self, place: Codes, slot: Ints, changed: NDArray[np.bool_], own: Ints
+    ) -> tuple[MaturedBatch, MaturedBatch] | None:
+        """Rows one or two seasons after changed truths, as they were and as they are now."""
+        newest = self._index.newest
+        if not changed.any() or newest < 0 or int(slot[changed].min()) + self._season - 7200 > newest >> 32:
+            return None
+        # where clocks change, more than one slot has the same wall clock time
+        around = (0,) if self._grid.zone == "UTC" else (-3600, -1800, 0, 1800, 3600)
+        keys = np.concatenate(
+            [
+                make_keys(place[changed], self._grid.shift(slot[changed], distance) + aside)
+                for distance in (self._season, 2 * self._season)
+                for aside in around
+            ]
+        )
+        keys = np.unique(keys)
+        rows = self._index.find(keys)
+        found = rows >= 0
+        rows, keys = rows[found], keys[found]
+        mature = ((self._flags[rows] & _MATURE) == _MATURE) & ~np.isin(rows, own)
+        rows, keys = rows[mature], keys[mature]
+        if not len(rows):
+            return None
+        their_place, their_slot = split_keys(keys)
+        before = self._values(rows)
+        naive = self._find_naive(their_place, their_slot)
+        differs = ~((naive == before.naive) | (np.isnan(naive) & np.isnan(before.naive)))
+        if not differs.any():
+            return None
+        rows, their_place, their_slot, before = rows[differs], their_place[differs], their_slot[differs], before.take(differs)
+        self._naive[rows] = naive[differs]
+        return (
+            self._batch(their_place, their_slot, rows, before),
+            self._batch(their_place, their_slot, rows, self._values(rows)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What some rows are, or were."""
+
+    flags: NDArray[np.uint8]
+    version: NDArray[np.uint16]
+    predicted: Floats
+    served: Floats
+    actual: Floats
+    naive: Floats
+    observed: Floats
+    extra: NDArray[np.int32] | None
+
+    def take(self, chosen: NDArray[np.bool_]) -> "_State":
+        return _State(
+            self.flags[chosen],
+            self.version[chosen],
+            self.predicted[chosen],
+            self.served[chosen],
+            self.actual[chosen],
+            self.naive[chosen],
+            self.observed[chosen],
+            None if self.extra is None else self.extra[chosen],
+        )
+
+    def differs(self, other: "_State") -> NDArray[np.bool_]:
+        changed = (
+            (self.predicted != other.predicted)
+            | (self.served != other.served)
+            | (self.actual != other.actual)
+            | (self.version != other.version)
+            | ~((self.naive == other.naive) | (np.isnan(self.naive) & np.isnan(other.naive)))
+        )
+        if self.extra is not None and other.extra is not None:
+            changed |= self.extra != other.extra
+        elif other.extra is not None:
+            changed |= other.extra >= 0
+        return changed
+
+
+def _grown(array: NDArray[np.generic], used: int, room: int) -> NDArray[np.generic]:
+    out = np.empty(room, dtype=array.dtype)
+    out[:used] = array[:used]
+    return out
+
+
+def _joined(batches: list[MaturedBatch]) -> MaturedBatch | None:
+    batches = [batch for batch in batches if len(batch)]
+    if len(batches) < 2:
+        return batches[0] if batches else None
+    width = max(batch.members.shape[1] for batch in batches)
+    members = [
+        np.pad(batch.members, ((0, 0), (0, width - batch.members.shape[1])), constant_values=np.nan) for batch in batches
+    ]
+    columns = [
+        np.concatenate([getattr(batch, name) for batch in batches])
+        for name in ("place", "slot", "version", "predicted", "served", "actual", "naive")
+    ]
+    return MaturedBatch(
+        *columns,
+        np.concatenate(members),
+        np.concatenate([batch.snapshot for batch in batches]),
+        np.concatenate([batch.observed_at for batch in batches]),
+    )
