@@ -11,7 +11,7 @@ from demand_maint.clock import Clock
 from demand_maint.core.due import DueWatch
 from demand_maint.core.events import CheckCompleted
 from demand_maint.core.narrate import DriftNews
-from demand_maint.errors import ClosedError, TrainingCancelledError
+from demand_maint.errors import ClosedError, DemandMaintError, TrainingCancelledError
 from demand_maint.hooks import HookBus
 from demand_maint.log import get_logger
 
@@ -155,6 +155,9 @@ class Checks:
             raise
         except (TrainingCancelledError, ClosedError) as error:
             result = _broken("cancelled", error)
+        except DemandMaintError as error:
+            log.warning("check failed", force=request.force, reason=str(error))
+            result = _broken("failed", error)
         except Exception as error:
             log.exception("check failed", force=request.force)
             result = _broken("failed", error)

@@ -24,7 +24,6 @@ from typing import Any, Final, Self, TypeVar
 
 from msgspec import to_builtins
 
-from demand_maint.assembly import assemble
 from demand_maint.async_cycle import AsyncCycle
 from demand_maint.attachment import Attachment, attachment_of, check_attachable, mark, unmark
 from demand_maint.checks import Checks
@@ -83,7 +82,7 @@ class MaintenanceRuntime:
         config: Config | dict[str, Any] | None = None,
         clock: Clock | None = None,
         scheduler: Any = None,
-        parts: Callable[[Path, Config, Clock], Parts] = assemble,
+        parts: Callable[[Path, Config, Clock], Parts] | None = None,
     ) -> None:
         self.root = Path(root).absolute()  # resolve() would read the disk, and this may be a loop
         self.config = config if isinstance(config, Config) else None
@@ -92,7 +91,7 @@ class MaintenanceRuntime:
         self._overrides = config if isinstance(config, dict) else None
         self._collector = collector
         self._scheduler = scheduler
-        self._assemble = parts
+        self._assemble = parts or _assemble
         self._worker = SideThread(f"demand-maint worker {self.root.name}")
         self._errands = SideThread(f"demand-maint errands {self.root.name}")
         self._entered = 0
@@ -240,10 +239,9 @@ class MaintenanceRuntime:
         }
 
     async def _ask(self, force: str | None) -> dict[str, Any]:
-        self._open_parts()
-        checks, upkeep = self._checks, self._upkeep
-        if checks is None or upkeep is None or not checks.leads:
-            raise MaintainerBusyError("another process; this one follows and takes over when that one ends")
+        parts, checks = self._open_parts(), self._checks
+        if checks is None or not checks.leads:
+            raise MaintainerBusyError(await self._errands.run(parts.holder))
         return await asyncio.shield(checks.request(force))
 
     def _open_parts(self) -> Parts:
@@ -276,7 +274,7 @@ class MaintenanceRuntime:
             self._checks = Checks(cycle, self.hooks, self.clock, self._ticker.following, self._aim)
             self.hooks.start()
             self._ticker.start()
-            await self._errands.run(self._upkeep.turn)
+            await self._errands.run(self._upkeep.begin)
             if self._collector is not None:
                 self._attachment = Attachment(self._collector, self)
         except BaseException:
@@ -418,6 +416,12 @@ class MaintenanceRuntime:
                 ResourceWarning,
                 stacklevel=1,
             )
+
+
+def _assemble(root: Path, config: Config, clock: Clock) -> Parts:
+    from demand_maint.assembly import assemble  # noqa: PLC0415 - takes a second, so that it is not done on a loop
+
+    return assemble(root, config, clock)
 
 
 async def _outlast(task: "asyncio.Future[Any]", seconds: float | None = None, *, cancel: bool = False) -> bool:

@@ -16,7 +16,6 @@ __all__ = ["Parts", "Upkeep"]
 
 FOLLOWER_SECONDS: Final = 0.4
 DRAIN_SECONDS: Final = 1.0
-SNAPSHOT_SECONDS: Final = 3600.0
 
 log = get_logger("upkeep")
 _stopwatch = SystemClock().monotonic
@@ -41,8 +40,11 @@ class Parts(Protocol):
     def refresh(self) -> list[MaintenanceEvent]:
         """Follow the pointer to a new champion; what happened to it since the last call."""
 
-    def snapshot(self) -> None:
-        """Write the serving state (weights, levels) that predictions use from now on."""
+    def holder(self) -> str:
+        """Who maintains the root, in words."""
+
+    def publish(self) -> None:
+        """Write the serving state (weights, levels) where a new one is due."""
 
     def last_check_at(self) -> float | None:
         """When the last check was made, by any process; epoch seconds."""
@@ -101,9 +103,14 @@ class Upkeep:
         self._due: dict[str, float] = {}
         self._failing: dict[str, str] = {}
         self._wake = threading.Event()
-        self._refreshing = threading.Lock()
+        self._serving = threading.Lock()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="demand-maint upkeep", daemon=True)
+
+    def begin(self) -> None:
+        """Take the first turn in the calling thread; a root that cannot be maintained at all is refused here."""
+        self._try_lead()
+        self.turn()
 
     def start(self) -> None:
         """Begin to take turns."""
@@ -149,8 +156,7 @@ class Upkeep:
             self._attempt("lock", self._try_lead)
         else:
             self._attempt("drain", self._drain)
-            if self._is_due("snapshot", SNAPSHOT_SECONDS):
-                self._attempt("snapshot", self._snapshot)
+            self._attempt("publish", self._publish)
         if self._is_due("refresh", self._poll_seconds):
             self._attempt("refresh", self.refresh_now)
 
@@ -163,13 +169,13 @@ class Upkeep:
     def _drain(self) -> None:
         self.matured += self.parts.drain()
 
-    def _snapshot(self) -> None:
-        self.parts.snapshot()
-        self._due["refresh"] = 0.0
+    def _publish(self) -> None:
+        with self._serving:
+            self.parts.publish()
 
     def refresh_now(self) -> None:
         """Follow the pointer and tell; from any thread that may block."""
-        with self._refreshing:  # so that a change is told once
+        with self._serving:  # so that a change is told once
             events = self.parts.refresh()
             self._on_swap()
             for event in events:

@@ -51,10 +51,10 @@ class FeedFaultSuspected(MaintenanceEvent, frozen=True, kw_only=True):
 
 
 class TrainingStarted(MaintenanceEvent, frozen=True, kw_only=True):
-    """A child process began to train."""
+    """A child process begins to train; `rows` where they are counted already."""
 
     kind: str
-    rows: int
+    rows: int | None = None
 
 
 class TrainingProgress(MaintenanceEvent, frozen=True, kw_only=True):

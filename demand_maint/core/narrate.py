@@ -22,7 +22,7 @@ __all__ = ["DriftNews", "step_begins", "step_ended"]
 _SEVERITY = {"degraded": 1, "critical": 2}
 
 
-def step_begins(step: Step, at: float, rows: int = 0) -> tuple[MaintenanceEvent, ...]:
+def step_begins(step: Step, at: float, rows: int | None = None) -> tuple[MaintenanceEvent, ...]:
     """Return what is to be told before `step` is carried out.
 
     >>> step_begins(Train(kind="full"), at=0.0, rows=500)

@@ -97,8 +97,11 @@ class FakeParts:
             return []
         return [ModelDeployed(at=self.clock.now(), version=self.model.version, previous=old, who="t", why="")]
 
-    def snapshot(self) -> None:
-        self.note("snapshot")
+    def holder(self) -> str:
+        return "pid 1"
+
+    def publish(self) -> None:
+        self.note("publish")
 
     def last_check_at(self) -> float | None:
         return self.last

@@ -90,7 +90,7 @@ async def test_a_step_that_does_not_end_is_left_behind_in_time(stage: Stage) -> 
     await no_threads_left(stage)
 
 
-@pytest.mark.parametrize("what", ["drain", "refresh", "snapshot", "close", "cancel"])
+@pytest.mark.parametrize("what", ["drain", "refresh", "publish", "close", "cancel"])
 async def test_a_part_that_raises_while_closing_holds_up_nothing(stage: Stage, what: str) -> None:
     """An error in the last drain, in cancelling or in closing is logged; the rest is closed all the same."""
     runtime, parts = await stage.open()
