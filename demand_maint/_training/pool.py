@@ -1,6 +1,6 @@
 """Jobs in child processes, a few at a time.
 
-An idle pool holds no thread and no process. Each running job has one supervising daemon thread here, or runs in any
+An idle pool holds no thread and no process, so forgetting to close one leaks nothing. Each running job has one supervising daemon thread here, or runs in any
 `concurrent.futures.Executor` (a process pool, Dask): there the supervisor travels along as a plain function of plain values, so
 that deadline and kill are the same code everywhere.
 """
@@ -8,7 +8,6 @@ that deadline and kill are the same code everywhere.
 import os
 import threading
 import uuid
-import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, InvalidStateError
@@ -265,10 +264,6 @@ class WorkerPool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_running", None) and not self._closed:
-            warnings.warn("a WorkerPool with running jobs was not closed", ResourceWarning, source=self, stacklevel=2)
 
     def _thread(self, work: Callable[..., None], *arguments: Any) -> None:
         """Start a daemon thread (the lock is held); a job's handle is registered with it."""

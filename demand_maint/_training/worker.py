@@ -69,20 +69,29 @@ def _answer(
         control = FitControl(_Progress(channel, request.progress_seconds), cancelled)
         return {"answer": msgspec.to_builtins(tasks[request.task](request.job, control))}
     except DemandMaintError as error:
-        return {"error": {"type": type(error).__name__, "message": str(error), "facts": _facts(error)}}
+        return {"error": {"type": type(error).__name__, "message": _text(error), "facts": _facts(error)}}
     except MemoryError as error:
-        return {"failed": {"reason": "memory", "detail": f"Out of memory: {error}."}}
+        return {"failed": {"reason": "memory", "detail": f"Out of memory: {_text(error)}."}}
     except BaseException as error:  # whatever it was, the parent gets a sentence
-        traceback.print_exc()
-        return {"failed": {"reason": "error", "detail": f"{type(error).__name__}: {str(error)[:1000]}."}}
+        with contextlib.suppress(Exception):  # for the tail of stderr
+            traceback.print_exc()
+        return {"failed": {"reason": "error", "detail": f"{type(error).__name__}: {_text(error)[:1000]}."}}
+
+
+def _text(error: BaseException) -> str:
+    """Return its words, as far as it has any and JSON can carry them."""
+    try:
+        return str(error).encode("utf-8", "replace").decode("utf-8")
+    except Exception:  # somebody else's __str__
+        return "(no message)"
 
 
 def _facts(error: BaseException) -> dict[str, Any]:
     """Return the error's attributes as far as JSON can carry them."""
     facts = {}
     for key, value in vars(error).items():
-        with contextlib.suppress(TypeError, msgspec.EncodeError):
-            facts[key] = msgspec.to_builtins(value)
+        with contextlib.suppress(TypeError, ValueError):
+            facts[key] = msgspec.json.decode(msgspec.json.encode(value))
     return facts
 
 
