@@ -33,11 +33,13 @@ __all__ = [
 HARM = 2.5  # margins; 5 % at the default margin of 2 %
 USUAL_SCATTER = 0.04  # daily paired differences of two versions of one model, on the streams measured
 SCATTER_DAYS = 3.0  # how many days the usual scatter counts
-NOT_WORSE_Z = 2.05
-WORSE_Z = 1.65
-LIVE_Z = 0.2  # a live test looks every day, so it asks for this much more
-REGRESSION = 0.04
-PROBATION_Z = 3.2
+USUAL_CORRELATION = 0.2  # of neighbouring days, until the data say otherwise
+CORRELATION_DAYS = 8.0
+NOT_WORSE_Z = 1.95
+WORSE_Z = 1.6
+LIVE_Z = 0.5  # a live test looks every day, so it asks for this much more before it promotes
+REGRESSION = 0.06
+PROBATION_Z = 4.0  # at fourteen looks; times 1 + 1 / (days - 1), because a scatter of few days is a guess
 PROBATION_DAYS = 3
 MONTH = 30 * 86400.0
 
@@ -82,7 +84,6 @@ def paired_test(pairs: PairedDays) -> PairedTest | None:
         return None
     relative = float(pairs.challenger.sum()) / total - 1.0
     residual = (pairs.challenger - pairs.champion * (1.0 + relative)) / (total / days)
-    # difference blocks: weights of the pooled estimate, scatter around it
     squares = float(residual @ residual)
     variance = (squares + SCATTER_DAYS * USUAL_SCATTER**2) / (max(days - 1, 0) + SCATTER_DAYS)
     correlation = _correlation(pairs.day, residual)
@@ -104,9 +105,9 @@ def _correlation(day: NDArray[np.int64], residual: NDArray[np.float64]) -> float
     next_to = np.diff(day) == 1
     pairs, squares = int(next_to.sum()), float(residual @ residual)
     if pairs < 3 or squares <= 0:
-        return 0.0
-    raw = float((residual[1:] * residual[:-1])[next_to].sum()) / squares * len(residual) / pairs
-    return min(max((raw + 1.0 / len(residual)) * pairs / (pairs + 6.0), 0.0), 0.8)
+        return USUAL_CORRELATION
+    raw = float((residual[1:] * residual[:-1])[next_to].sum()) / squares * len(residual) / pairs + 1.0 / len(residual)
+    return min(max((raw * pairs + USUAL_CORRELATION * CORRELATION_DAYS) / (pairs + CORRELATION_DAYS), 0.0), 0.8)
 
 
 def gate_verdict(pairs: PairedDays, policy: PolicyConfig, *, reference: float | None = None) -> GateVerdict:
@@ -146,9 +147,8 @@ def candidate_verdict(
     entered_day, today
         Local days; rows before the first day after entering and those of a day that is not over do not count.
     """
-    since = entered_day if entered_day is not None else None
     verdict, reasons, test = _judge(
-        pairs.matured(since=since, before=today, coverage=policy.coverage), policy, extra=LIVE_Z
+        pairs.matured(since=entered_day, before=today, coverage=policy.coverage), policy, extra=LIVE_Z
     )
     if verdict == "inconclusive" and now - entered_at >= policy.candidate_expiry_days * 86400:
         reasons = (*reasons, "expired")
@@ -171,7 +171,8 @@ def probation_verdict(
     test = paired_test(days)
     if test is None or test.days < PROBATION_DAYS:
         return _stated("inconclusive", ("too_few_days",), "live", test)
-    if test.relative > max(REGRESSION, policy.margin) and test.relative > PROBATION_Z * test.error:
+    certain = PROBATION_Z * (1.0 + 1.0 / (test.days - 1)) * test.error
+    if test.relative > max(REGRESSION, policy.margin) and test.relative > certain:
         return _stated("worse", ("paired_daily", "probation"), "live", test)
     if test.days >= policy.probation_days:
         return _stated("not_worse", ("probation_over",), "live", test)
@@ -213,7 +214,7 @@ def _judge(pairs: PairedDays, policy: PolicyConfig, *, extra: float) -> tuple[st
     harm = HARM * policy.margin
     if test.relative <= policy.margin and test.relative + (NOT_WORSE_Z + extra) * test.error <= harm:
         return "not_worse", ("paired_daily",), test
-    if test.relative > policy.margin and test.relative > (WORSE_Z + extra) * test.error:
+    if test.relative > policy.margin and test.relative > WORSE_Z * test.error:
         return "worse", ("paired_daily",), test
     return "inconclusive", ("paired_daily", "noise"), test
 

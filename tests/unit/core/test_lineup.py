@@ -1,0 +1,381 @@
+"""The line-up: what it learns from matured rows, and what it does not let itself be told."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from demand_maint.config import PolicyConfig, ServingConfig
+from demand_maint.core.lineup import LineUp
+from demand_maint.core.promotion import probation_verdict
+from demand_maint.core.records import MaturedBatch
+from demand_maint.core.serving import Member, Mixer, ServingSnapshot
+from demand_maint.core.timegrid import TimeGrid
+from demand_maint.core.versions import ModelMetadata
+from demand_maint.errors import DamagedRegistryError
+
+DAY = 86400
+START = 1_700_006_400 // DAY * DAY
+GRID = TimeGrid("UTC", 3600)
+PLACES = ("a", "b", "c")
+
+
+def batch(
+    snapshot: ServingSnapshot,
+    day: int,
+    raw: dict[int, np.ndarray],
+    actual: np.ndarray,
+    *,
+    place: np.ndarray | None = None,
+    served: np.ndarray | None = None,
+) -> MaturedBatch:
+    """Rows of one day, 24 hours at each place in turn, served by the snapshot unless said otherwise."""
+    n = len(actual)
+    place = np.arange(n) % len(PLACES) if place is None else place
+    members = np.stack([raw.get(version, np.full(n, np.nan)) for version in snapshot.columns], axis=1).astype(
+        np.float32
+    )
+    served = Mixer(snapshot).mix(place.astype(np.intp), members) if served is None else served
+    return MaturedBatch(
+        place=place.astype(np.uint32),
+        slot=np.int64(START + day * DAY) + (np.arange(n) // len(PLACES)) % 24 * 3600,
+        version=np.full(n, snapshot.champion, dtype=np.uint16),
+        predicted=members[:, 0].astype(np.float64),
+        served=served,
+        actual=actual,
+        naive=raw.get(0, np.full(n, np.nan)),
+        members=members,
+        snapshot=np.full(n, snapshot.number, dtype=np.uint32),
+        observed_at=np.full(n, START + (day + 1) * DAY + 3600.0),
+    )
+
+
+class World:
+    """A line-up that lives through days of known errors.
+
+    `errors` gives each version's relative error per day: (bias, noise).
+    """
+
+    def __init__(self, versions: Sequence[int], seed: int = 0, serving: ServingConfig | None = None) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.line_up = LineUp(GRID, serving)
+        self.day = 0
+        self.line_up.seat(versions, {}, at=START, places=PLACES)
+        self.snapshots = [self.snap()]
+        self.batches: list[MaturedBatch] = []
+
+    def snap(self) -> ServingSnapshot:
+        """The snapshot of the coming day."""
+        made = self.line_up.snapshot(START + self.day * DAY + 1.0, PLACES)
+        return made if made is not None else self.snapshots[-1]
+
+    def live(self, days: int, errors: dict[int, tuple[float, float]], shared: float = 0.0) -> None:
+        """Let days pass; `shared` is the part of the models' noise that is the demand's own and hits all alike."""
+        for _ in range(days):
+            n = 72
+            actual = self.rng.gamma(20.0, 5.0, n)
+            common = self.rng.normal(0.0, 100.0, n) * shared
+            raw = {
+                version: actual * (1.0 + bias)
+                + noise * (common + self.rng.normal(0.0, 100.0, n) * np.sqrt(1 - shared**2))
+                for version, (bias, noise) in errors.items()
+            }
+            rows = batch(self.snapshots[-1], self.day, raw, actual)
+            self.batches.append(rows)
+            self.line_up.update(rows)
+            self.day += 1
+            self.snapshots.append(self.snap())
+
+    def weight(self, *members: Member) -> float:
+        """Pooled weight of members."""
+        newest = self.snapshots[-1]
+        return sum(float(newest.weights[-1, newest.members.index(member)]) for member in members)
+
+
+def rows_of(source: MaturedBatch, keep: np.ndarray) -> MaturedBatch:
+    """Some rows of a batch."""
+    return MaturedBatch(*(getattr(source, name)[keep] for name in MaturedBatch.__slots__))
+
+
+def glued(batches: Sequence[MaturedBatch]) -> MaturedBatch:
+    """Batches of equal width as one."""
+    return MaturedBatch(*(np.concatenate([getattr(b, name) for b in batches]) for name in MaturedBatch.__slots__))
+
+
+def test_the_champion_alone_serves_while_warming_up() -> None:
+    """During the first three days every weight but the champion's is zero."""
+    world = World([1])
+    world.live(2, {1: (0.5, 0.1), 0: (0.0, 0.0)})
+    assert all((s.weights[:, 0] == 1).all() and (s.weights[:, 1:] == 0).all() for s in world.snapshots[:3])
+    world.live(2, {1: (0.5, 0.1), 0: (0.0, 0.0)})
+    assert world.weight(Member(0)) > 0.9
+
+
+def test_a_level_shift_is_calibrated_away() -> None:
+    """A model that forecasts 20 % too low ends with a level near 1.25, and its calibrated variant carries the weight."""
+    world = World([1])
+    world.live(14, {1: (-0.2, 0.05), 0: (0.0, 0.3)})
+    newest = world.snapshots[-1]
+    assert newest.levels[:-1, 0] == pytest.approx(1.25, rel=0.03)
+    assert world.weight(Member(1, True)) > 0.9
+    assert newest.levels[0, newest.columns.index(0)] == 1.0
+
+
+def test_rows_of_weights_sum_to_one() -> None:
+    """Every place's weights, the pool's included, are a distribution."""
+    world = World([1, 2])
+    world.live(6, {1: (0.0, 0.1), 2: (0.02, 0.1), 0: (0.0, 0.2)})
+    for snapshot in world.snapshots:
+        assert snapshot.weights.sum(axis=1) == pytest.approx(1.0, abs=1e-6)
+        assert (snapshot.weights >= 0).all()
+
+
+def test_the_order_of_truth_does_not_matter() -> None:
+    """Rows in any order and any chunks, late ones included, leave the same sums."""
+    world = World([1, 2])
+    world.live(10, {1: (0.1, 0.1), 2: (0.0, 0.2), 0: (0.0, 0.2)})
+    everything = glued(world.batches)
+    order = np.random.default_rng(5).permutation(len(everything))
+    shuffled = LineUp(GRID)
+    shuffled.restore(world.line_up.encode())
+    shuffled._state.sums.data[:] = 0.0
+    for part in np.array_split(order, 37):
+        shuffled.update(rows_of(everything, part))
+    assert shuffled._state.sums.data == pytest.approx(world.line_up._state.sums.data, rel=1e-9, abs=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_a_correction_equals_having_known_better(data: st.DataObject) -> None:
+    """Retracting rows and counting them again with another actual is as if that had been their actual from the start."""
+    world = World([1])
+    world.live(3, {1: (0.1, 0.1), 0: (0.0, 0.2)})
+    everything = glued(world.batches)
+    chosen = np.array(data.draw(st.lists(st.integers(0, len(everything) - 1), min_size=1, max_size=20, unique=True)))
+    wrong = np.array(data.draw(st.lists(st.floats(0, 1e4), min_size=len(chosen), max_size=len(chosen))))
+    line_up, clean = LineUp(GRID), LineUp(GRID)
+    for each in (line_up, clean):
+        each.restore(world.line_up.encode())
+        each._state.sums.data[:] = 0.0
+    clean.update(everything)
+    bad = everything.actual.copy()
+    bad[chosen] = wrong
+    fields = {name: getattr(everything, name) for name in MaturedBatch.__slots__} | {"actual": bad}
+    spoiled = MaturedBatch(**fields)
+    line_up.update(spoiled)
+    line_up.retract(rows_of(spoiled, chosen))
+    line_up.update(rows_of(everything, chosen))
+    assert line_up._state.sums.data == pytest.approx(clean._state.sums.data, rel=1e-7, abs=1e-5)
+
+
+def test_encode_restore_is_exact() -> None:
+    """A restored line-up goes on bit by bit like the one that was saved."""
+    world = World([1, 2])
+    world.live(8, {1: (0.1, 0.1), 2: (0.0, 0.2), 0: (0.0, 0.2)})
+    world.line_up.suspend({1: START + 6.0 * DAY})
+    twin = LineUp(GRID)
+    twin.restore(world.line_up.encode())
+    assert twin.encode() == world.line_up.encode()
+    rows = batch(world.snapshots[-1], 8, {1: np.full(72, 90.0), 2: np.full(72, 95.0)}, np.full(72, 100.0))
+    for each in (twin, world.line_up):
+        each.update(rows)
+    now = START + 9.5 * DAY
+    one, two = twin.snapshot(now, PLACES), world.line_up.snapshot(now, PLACES)
+    assert one is not None
+    assert two is not None
+    assert one.encode() == two.encode()
+
+
+@pytest.mark.parametrize("payload", [b"", b"rubbish", b"x\x9c\x03\x00\x00\x00\x00\x01"])
+def test_damaged_state_is_refused(payload: bytes) -> None:
+    """Bytes that are no line-up raise a typed error."""
+    with pytest.raises(DamagedRegistryError):
+        LineUp(GRID).restore(payload)
+
+
+def test_a_member_that_misses_rows_is_not_judged_by_them() -> None:
+    """Failing on the hard rows brings no advantage: errors are relative to what was served on the same rows."""
+    world = World([1, 2])
+    for day in range(8):
+        rng = np.random.default_rng(day)
+        actual = rng.gamma(20.0, 5.0, 72)
+        hard = np.arange(72) % 2 == 0
+        noise = np.where(hard, 40.0, 5.0)
+        one = actual + rng.normal(0, 1, 72) * noise
+        two = actual + rng.normal(0, 1, 72) * noise
+        two[hard] = np.nan
+        world.line_up.update(batch(world.snapshots[-1], day, {1: one, 2: two}, actual))
+        world.day += 1
+        world.snapshots.append(world.snap())
+    assert world.weight(Member(2), Member(2, True)) < 0.65
+
+
+def test_a_suspended_place_keeps_its_weights_and_teaches_nothing() -> None:
+    """A feed fault changes no weight and no level anywhere, not of the place, and not of others through the pool."""
+    truth, faulty = World([1]), World([1])
+    errors = {1: (0.1, 0.1), 0: (0.0, 0.15)}
+    truth.live(10, errors)
+    faulty.live(10, errors)
+    before = faulty.snapshots[-1]
+    for world, broken in ((truth, False), (faulty, True)):
+        for day in range(10, 16):
+            rng = np.random.default_rng(day)
+            actual = rng.gamma(20.0, 5.0, 72)
+            raw = {1: actual * 1.1 + rng.normal(0, 10, 72), 0: actual + rng.normal(0, 15, 72)}
+            seen = np.where(np.arange(72) % 3 == 1, 0.0, actual) if broken else actual
+            world.line_up.update(batch(world.snapshots[-1], day, raw, seen, served=raw[1]))
+            # the detector is two days late
+            world.line_up.suspend({1: START + 10.2 * DAY} if day >= 11 else {})
+            world.day += 1
+            world.snapshots.append(world.snap())
+    newest, clean = faulty.snapshots[-1], truth.snapshots[-1]
+    assert (newest.weights[1] == before.weights[1]).all()
+    assert (newest.levels[1] == before.levels[1]).all()
+    assert newest.weights[[0, 2, 3]] == pytest.approx(clean.weights[[0, 2, 3]], abs=0.01)
+    assert newest.levels[[0, 2, 3]] == pytest.approx(clean.levels[[0, 2, 3]], abs=0.02)
+
+
+def test_after_a_fault_the_place_learns_again_but_not_from_the_fault() -> None:
+    """Once released, a place's weights follow new truth, and the rows of the fault stay out."""
+    world = World([1])
+    world.live(10, {1: (0.0, 0.05), 0: (0.0, 0.3)})
+    world.line_up.suspend({1: START + 10.0 * DAY})
+    actual = np.full(72, 0.0)
+    world.line_up.update(batch(world.snapshots[-1], 10, {1: np.full(72, 100.0)}, actual, place=np.full(72, 1)))
+    world.line_up.suspend({})
+    world.day = 11
+    world.live(3, {1: (0.0, 0.05), 0: (0.0, 0.3)})
+    assert world.line_up.suspended == ()
+    assert world.snapshots[-1].levels[1, 0] == pytest.approx(1.0, abs=0.05)
+
+
+def test_snapshots_change_at_most_hourly_and_are_numbered() -> None:
+    """New truth within the hour makes no snapshot; the next hour makes the next number."""
+    world = World([1])
+    first = world.snapshots[-1]
+    world.line_up.update(batch(first, 0, {1: np.full(72, 90.0)}, np.full(72, 100.0)))
+    assert world.line_up.snapshot(START + 600.0, PLACES) is None
+    made = world.line_up.snapshot(START + 3601.0, PLACES)
+    assert made is not None
+    assert made.number == first.number + 1
+    assert world.line_up.snapshot(START + 8000.0, PLACES) is None, "nothing new was learnt"
+
+
+def test_a_change_of_members_makes_a_snapshot_at_once() -> None:
+    """A deploy does not wait for the hour."""
+    world = World([1])
+    assert not world.line_up.seat([1], {}, at=START + 2.0)
+    assert world.line_up.seat([2, 1], {}, at=START + 2.0)
+    made = world.line_up.snapshot(START + 3.0, PLACES)
+    assert made is not None
+    assert made.columns == (2, 1, 0)
+
+
+def test_a_newcomer_starts_from_its_own_claim() -> None:
+    """Out-of-sample skill of a newcomer decides its first weight: the better its own figures, the more it gets."""
+    weights = []
+    for mae in (20.0, 40.0, 80.0):
+        world = World([1])
+        world.live(10, {1: (0.0, 0.2), 0: (0.0, 0.2)})
+        metadata = ModelMetadata(
+            features=("x",), loss="RMSE", kind="fine_tune", created_at=0.0, metrics={"mae": mae, "naive_mae": 40.0}
+        )
+        world.line_up.seat([1, 2], {2: metadata}, at=START + 10.0 * DAY, places=PLACES)
+        world.snapshots.append(world.snap())
+        weights.append(world.weight(Member(2), Member(2, True)))
+    assert weights[0] > weights[1] > weights[2]
+    assert 0.001 < weights[2] < weights[0] < 0.99
+
+
+def test_a_newcomers_levels_start_from_its_own_sums() -> None:
+    """Per place, out-of-sample actual over predicted is the first level, shrunk as usual."""
+    metadata = ModelMetadata(
+        features=("x",), loss="RMSE", kind="full", created_at=0.0,
+        levels={"a": [1500.0, 1000.0, 10.0], "b": [1000.0, 1000.0, 10.0], "c": [1000.0, 1000.0, 10.0]},
+    )  # fmt: skip
+    world = World([1])
+    world.live(5, {1: (0.0, 0.1), 0: (0.0, 0.2)})
+    world.line_up.seat([2, 1], {2: metadata}, at=START + 5.0 * DAY, places=PLACES)
+    levels = world.snap().levels[:, 0]
+    assert levels[0] > 1.2
+    assert levels[1] == levels[2] < levels[0]
+
+
+def test_a_forced_regression_loses_its_weight_and_is_taken_back(big: bool) -> None:
+    """A model 25 % worse, deployed by force, loses half its weight within 2 days of labels and is rolled back within 4 (median)."""
+    halved, taken_back = [], []
+    for seed in range(200 if big else 15):
+        world = World([1], seed)
+        world.live(12, {1: (0.0, 0.1), 0: (0.0, 0.2)})
+        world.line_up.seat([2, 1], {}, at=START + 12.0 * DAY, places=PLACES)
+        world.snapshots.append(world.snap())
+        at_first = world.weight(Member(2), Member(2, True))
+        days_to_half = days_to_rollback = 99
+        for day in range(1, 8):
+            world.live(1, {1: (0.0, 0.1), 2: (0.0, 0.125), 0: (0.0, 0.2)}, shared=0.95)
+            if world.weight(Member(2), Member(2, True)) <= at_first / 2:
+                days_to_half = min(days_to_half, day)
+            pairs = world.line_up.paired_days(1, 2)
+            verdict = probation_verdict(
+                pairs, PolicyConfig(), since_day=START // DAY + 12, today=START // DAY + world.day
+            )
+            if verdict.verdict == "worse":
+                days_to_rollback = min(days_to_rollback, day)
+        halved.append(days_to_half)
+        taken_back.append(days_to_rollback)
+    assert np.median(halved) <= 2
+    assert np.median(taken_back) <= 4
+
+
+def test_paired_days_are_those_both_predicted() -> None:
+    """Daily errors of two versions cover the rows of both, and know nobody else."""
+    world = World([1, 2])
+    world.live(4, {1: (0.0, 0.1), 2: (0.1, 0.1), 0: (0.0, 0.2)})
+    pairs = world.line_up.paired_days(1, 2)
+    assert pairs.day.tolist() == [START // DAY + d for d in range(4)]
+    rows = world.batches[0]
+    assert pairs.champion[0] == pytest.approx(np.abs(rows.members[:, 0] - rows.actual).sum())
+    assert pairs.challenger[0] == pytest.approx(np.abs(rows.members[:, 1] - rows.actual).sum())
+    assert len(world.line_up.paired_days(1, 77)) == 0
+
+
+def test_rows_without_a_line_up_teach_the_champions_level() -> None:
+    """Four-argument calls, journalled without members, still count for the version that made them."""
+    world = World([1])
+    for day in range(5):
+        rows = batch(world.snapshots[-1], day, {1: np.full(72, 80.0)}, np.full(72, 100.0))
+        bare = MaturedBatch(
+            rows.place, rows.slot, rows.version, rows.predicted, rows.predicted, rows.actual, rows.naive,
+            np.zeros((72, 0), dtype=np.float32), np.zeros(72, dtype=np.uint32), rows.observed_at,
+        )  # fmt: skip
+        world.line_up.update(bare)
+    world.day = 5
+    assert world.snap().levels[0, 0] == pytest.approx(1.25, rel=0.01)
+
+
+def test_nonsense_in_a_batch_is_not_counted() -> None:
+    """NaN, infinite and far-future rows, and rows older than the window, change nothing."""
+    world = World([1])
+    world.live(4, {1: (0.0, 0.1), 0: (0.0, 0.2)})
+    before = world.line_up._state.sums.data.copy()
+    rows = batch(world.snapshots[-1], 4, {1: np.full(72, 80.0)}, np.full(72, np.nan))
+    world.line_up.update(rows)
+    future = batch(world.snapshots[-1], 4000, {1: np.full(72, 80.0)}, np.full(72, 1.0))
+    fields = {name: getattr(future, name) for name in MaturedBatch.__slots__} | {"observed_at": rows.observed_at}
+    world.line_up.update(MaturedBatch(**fields))
+    ancient = batch(world.snapshots[-1], -400, {1: np.full(72, 80.0)}, np.full(72, 1.0))
+    world.line_up.update(ancient)
+    assert (world.line_up._state.sums.data == before).all()
+    assert world.line_up._state.sums.too_old == 72
+
+
+def test_versions_remembered_are_bounded() -> None:
+    """However many versions come and go, the state keeps a dozen."""
+    world = World([1])
+    for version in range(2, 40):
+        world.line_up.seat([1, version], {}, at=START + version * 10.0, places=PLACES)
+    assert len(world.line_up._state.seats) <= 12
+    assert world.line_up.columns == (1, 39, 0)
+    assert len(world.line_up.standing()) == 5
