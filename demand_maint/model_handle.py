@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from demand_maint._storage.registry import Registry
 from demand_maint._storage.snapshots import SnapshotStore
 from demand_maint._storage.stamps import stamp_reader
-from demand_maint._training.loading import Regressor, load_model
+from demand_maint._training.loading import load_model
 from demand_maint.clock import Clock, SystemClock
 from demand_maint.config import Config
-from demand_maint.core.answering import Prediction, Seated, ServingState, raw_values, served_alone, spread
+from demand_maint.core.answering import Prediction, Predictor, Seated, ServingState, raw_values, served_alone, spread
 from demand_maint.core.lineup import LineUp
 from demand_maint.core.schema import FeatureSchema, column_of
 from demand_maint.core.serving import Explanation, Mixer, Place, ServingSnapshot, explain
@@ -111,7 +111,7 @@ class ModelHandle:
         journal: ServedJournal | None = None,
         snapshots: SnapshotStore | None = None,
         naive: NaiveSource | None = None,
-        load: Callable[..., Regressor] = load_model,
+        load: Callable[..., Predictor] = load_model,
     ) -> None:
         self._registry = registry
         self._config = config if config is not None else Config()
@@ -122,7 +122,7 @@ class ModelHandle:
         self.naive = naive
         self._snapshots = snapshots
         self._load = load
-        self._loaded: dict[int, Regressor] = {}
+        self._loaded: dict[int, Predictor] = {}
         self._snapshot: ServingSnapshot | None = None
         self._snapshot_seen = -1
         self._callbacks: list[Callable[[ServingState, ServingState | None], None]] = []
@@ -330,7 +330,7 @@ class ModelHandle:
             columns = tuple(by_version.get(version) for version in snapshot.columns)
         return ServingState(state.version, state.commit, state.schema, state.seated, mixer, columns)
 
-    def _model(self, version: int) -> Regressor:
+    def _model(self, version: int) -> Predictor:
         model = self._loaded.get(version)
         if model is None:
             data = self._registry.model_bytes(version)
