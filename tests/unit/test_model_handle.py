@@ -359,7 +359,7 @@ def test_a_new_commit_is_picked_up_whole(handle: ModelHandle, registry: FakeRegi
     """After a deploy elsewhere `refresh` swaps model and version together, tells callbacks and the journal."""
     seen: list[tuple[int, int | None]] = []
     handle.on_swap(lambda new, old: seen.append((new.version, old.version if old else None)))
-    handle.on_swap(lambda new, old: [][1])
+    handle.on_swap(lambda new, old: {}[old])
     assert not handle.refresh()
     registry.deploy(3, 1)
     assert handle.refresh()
