@@ -1,11 +1,26 @@
 """One self-contained HTML page about a maintained root, or about a replay."""
 
+from collections.abc import Sequence
 from importlib import resources
+from pathlib import Path
+from typing import Any
 
+from demand_maint._storage.door import Door
+from demand_maint._storage.ledger_file import LedgerFile
+from demand_maint._storage.snapshots import SnapshotStore
+from demand_maint.clock import Clock
+from demand_maint.config import Config
 from demand_maint.core.page import render_page
-from demand_maint.core.report_data import ReportData
+from demand_maint.core.report_data import ReportData, Story
+from demand_maint.core.serving import ServingSnapshot
+from demand_maint.core.story import StorySources, tell_story
+from demand_maint.errors import DemandMaintError
+from demand_maint.model_handle import SNAPSHOTS
+from demand_maint.model_manager import HybridModelManager
 
-__all__ = ["page_assets", "report_html"]
+__all__ = ["REPORT_FILE", "page_assets", "report_data", "report_html", "story_of", "write_report"]
+
+REPORT_FILE = "logs/report.html"
 
 
 def page_assets() -> tuple[str, str]:
@@ -17,3 +32,114 @@ def page_assets() -> tuple[str, str]:
 def report_html(data: ReportData) -> str:
     """Return the page of `data`: one HTML document that loads nothing."""
     return render_page(data, *page_assets())
+
+
+def story_of(
+    manager: HybridModelManager,
+    name: str,
+    *,
+    snapshots: Sequence[ServingSnapshot] | None = None,
+    since: float | None = None,
+) -> Story:
+    """Tell what happened in a manager's root, from its registry, decision journal, sums and serving snapshots.
+
+    Parameters
+    ----------
+    snapshots
+        Serving snapshots, oldest first; those still on disk by default.
+    since
+        First moment that is told, epoch seconds; everything by default.
+    """
+    registry, now = manager.registry, manager.clock.now()
+    commits = registry.commits()
+    head = commits[-1] if commits else None
+    health = manager.monitor.report(days=manager.config.policy.window_days, details=True) if head is not None else None
+    importances: dict[str, float] = {}
+    if head is not None:
+        try:
+            importances = registry.version(head.champion).metadata.importances
+        except DemandMaintError:  # a damaged version has no story of its features; the rest is told
+            importances = {}
+    return tell_story(
+        StorySources(
+            name=name,
+            now=now,
+            config=manager.config,
+            view=manager.monitor,
+            commits=commits,
+            decisions=list(manager.decisions.read(since=since)),
+            snapshots=_stored_snapshots(registry.door) if snapshots is None else snapshots,
+            health=health,
+            ledger=LedgerFile(registry.door).load(),
+            importances=importances,
+            psi=_psi(manager),
+            since=since,
+        )
+    )
+
+
+def report_data(
+    root: str | Path = ".",
+    config: Config | None = None,
+    clock: Clock | None = None,
+    *,
+    manager: HybridModelManager | None = None,
+) -> ReportData:
+    """Gather the page of one root; changes nothing there but counting what was logged.
+
+    Parameters
+    ----------
+    manager
+        One that is open on the root already; one of its own by default.
+    """
+    own = manager is None
+    used = manager if manager is not None else HybridModelManager(root, config=config, clock=clock)
+    try:
+        used.monitor.drain()
+        story = story_of(used, used.root.resolve().name or "root")
+        return ReportData(
+            title="Model maintenance",
+            generated_at=used.clock.now(),
+            zone=used.config.zone,
+            source=str(used.root.resolve()),
+            stories=(story,),
+        )
+    finally:
+        if own:
+            used.close()
+
+
+def write_report(
+    root: str | Path = ".",
+    out: str | Path | None = None,
+    config: Config | None = None,
+    clock: Clock | None = None,
+    *,
+    manager: HybridModelManager | None = None,
+) -> Path:
+    """Write the page of a root and return its path; ``logs/report.html`` in the root where `out` is ``None``."""
+    html = report_html(report_data(root, config, clock, manager=manager))
+    return write_page(html, Path(root) / REPORT_FILE if out is None else Path(out))
+
+
+def write_page(html: str, path: Path) -> Path:
+    """Put a page where the user wants it, whole or not at all."""
+    door = Door(path.absolute().parent)
+    door.makedirs(".")
+    door.replace(path.name, html.encode())
+    return path
+
+
+def _stored_snapshots(door: Door) -> list[ServingSnapshot]:
+    store = SnapshotStore(door, SNAPSHOTS)
+    found = []
+    for number in store.numbers():
+        payload = store.load(number)
+        if payload is not None:
+            found.append(ServingSnapshot.decode(payload))
+    return found
+
+
+def _psi(manager: HybridModelManager) -> dict[str, Any]:
+    drift = getattr(manager.monitor, "input_drift", None)
+    return {} if drift is None else dict(drift())

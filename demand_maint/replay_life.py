@@ -1,0 +1,371 @@
+"""One policy's life over a history: the real monitor, line-up, rules and trainings, on a clock that is moved by hand.
+
+Time goes in turns of `refresh` seconds. A turn is what a live process does in that time, in its order: the truth that has become
+known is logged, drained, the serving state renewed, a check made where one is due, and the rows whose time has come predicted
+and journalled. Nothing here decides anything.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from demand_maint._storage.disk import Disk
+from demand_maint._storage.snapshots import SnapshotStore
+from demand_maint._training.in_place import InPlacePool
+from demand_maint.clock import SystemClock
+from demand_maint.config import Config
+from demand_maint.core.replay_policy import ReplayPolicy
+from demand_maint.core.replay_result import PolicyResult, score
+from demand_maint.core.report_data import Story
+from demand_maint.core.serving import ServingSnapshot
+from demand_maint.core.versions import ModelMetadata
+from demand_maint.model_handle import SNAPSHOTS, ModelHandle
+from demand_maint.model_manager import HybridModelManager
+from demand_maint.model_monitor import ModelMonitor
+from demand_maint.replay_table import AheadModel, AheadModels, ReplayTable, place_codes
+from demand_maint.report import story_of
+
+__all__ = ["FirstChampion", "Life", "LifeEvent", "ScratchDisk"]
+
+DAY = 86400.0
+HELPED_DAYS = 14
+QUIET = frozenset({"no_action", "blocked", "advised"})
+
+Floats = NDArray[np.float64]
+
+
+class FirstChampion(Struct, frozen=True):
+    """What every policy starts from: the model's bytes and its metadata."""
+
+    model: bytes
+    metadata: ModelMetadata
+
+
+class LifeEvent(Struct, frozen=True, kw_only=True):
+    """Something a policy did or met, as it happens; `result` is the dict of `HybridModelManager.update_model` where one is behind it."""
+
+    policy: str
+    at: float
+    kind: str
+    text: str
+    result: dict[str, Any] = {}
+
+
+class ReplayClock:
+    """Stands still until it is moved."""
+
+    __slots__ = ("_now",)
+
+    def __init__(self, start: float) -> None:
+        self._now = start
+
+    def now(self) -> float:
+        """Seconds since 1970-01-01T00:00:00Z."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Return the same; this clock never goes back."""
+        return self._now
+
+    def move(self, to: float) -> None:
+        """Let it be `to`."""
+        self._now = max(self._now, to)
+
+
+class ScratchDisk(Disk):
+    """A disk that promises nothing for a power loss: a replay's root is made again sooner than it is rescued."""
+
+    def sync(self, descriptor: int) -> None:
+        """Do nothing."""
+
+    def sync_dir(self, path: str) -> None:
+        """Do nothing."""
+
+
+@dataclass(slots=True)
+class _Counts:
+    checks: int = 0
+    deployed: int = 0
+    rejected: int = 0
+    failed: int = 0
+    rollbacks: int = 0
+    false_alarms: int = 0
+    drift_episodes: int = 0
+    troubled: bool = False
+
+
+@dataclass(slots=True)
+class Life:
+    """Lives one policy.
+
+    Parameters
+    ----------
+    table
+        The rows, with features.
+    config
+        With the policy's settings laid over it.
+    root
+        Folder for this life; it is an ordinary root afterwards.
+    label_delay
+        Seconds after a slot is over until its truth is known.
+    refresh
+        Seconds between turns; a live process renews its serving state once an hour.
+    training
+        False decides only: what the rules ask for is told, nothing is fitted.
+    tell
+        Called with each `LifeEvent`.
+    finale
+        Called with the policy's name and its manager when the history is over, before the story is told.
+    stop
+        Set it to end the life at the next turn.
+    """
+
+    table: ReplayTable
+    policy: ReplayPolicy
+    config: Config
+    root: Path
+    first: FirstChampion | None
+    label_delay: float = 0.0
+    refresh: float = 21600.0
+    tell: Callable[[LifeEvent], None] | None = None
+    finale: Callable[[str, HybridModelManager], None] | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    done: float = 0.0
+    snapshots: list[ServingSnapshot] = field(default_factory=list)
+    story: Story | None = None
+    served: Floats = field(init=False)
+    pool: InPlacePool = field(default_factory=InPlacePool)
+    _counts: _Counts = field(default_factory=_Counts)
+
+    def run(self) -> PolicyResult:
+        """Live from the table's start to its end, or until stopped."""
+        stopwatch = SystemClock()
+        began = stopwatch.monotonic()
+        self.served = np.full(len(self.table), np.nan)
+        if not self.policy.models or self.first is None:
+            self.served[:] = self.table.naive
+            self.done = 1.0
+            return self._result(None, stopwatch.monotonic() - began)
+        clock = ReplayClock(self.table.start - self.config.horizon_seconds)
+        with _Parts(self, clock, self.first) as parts:
+            until = self._live(parts, clock)
+            if self.finale is not None and until is None:
+                self.finale(self.policy.name, parts.manager)
+            self.story = story_of(parts.manager, self.policy.name, snapshots=self.snapshots)
+        return self._result(until, stopwatch.monotonic() - began)
+
+    def _live(self, parts: "_Parts", clock: ReplayClock) -> float | None:
+        """Take every turn; return where it was stopped, ``None`` where it came to the end."""
+        table, step = self.table, self.config.step_seconds
+        known_at = table.slot + step + self.label_delay
+        horizon, interval = self.config.horizon_seconds, self.config.runtime.interval_hours * 3600
+        now, told, asked = clock.now(), 0, 0
+        next_check = table.start
+        span = table.end + self.label_delay - now
+        begin = now
+        while now <= table.end + self.label_delay:
+            if self.stop.is_set():
+                return now
+            clock.move(now)
+            upto = int(np.searchsorted(known_at, now, side="right"))
+            if upto > told:
+                parts.learn(told, upto)
+                told = upto
+            parts.renew()
+            if now >= next_check:
+                self._check(parts, now)
+                next_check += interval * max(1, round((now - next_check) // interval + 1))
+            end = int(np.searchsorted(table.slot, now + self.refresh + horizon, side="left"))
+            if end > asked:
+                self.served[asked:end] = parts.predict(asked, end)
+                asked = end
+            now += self.refresh
+            self.done = min((now - begin) / span, 1.0)
+        return None
+
+    def _check(self, parts: "_Parts", now: float) -> None:
+        counts = self._counts
+        counts.checks += 1
+        before = parts.handle.version
+        result = parts.manager.update_model()
+        status = result["status"]
+        troubled = (result.get("health") or {}).get("status") in {"degraded", "critical"}
+        if troubled and not counts.troubled:
+            counts.drift_episodes += 1
+            self._tell(now, "drift", _drift_words(result["health"]), result)
+        counts.troubled = troubled
+        if status in QUIET:
+            return
+        trained = result["action"] in {"fine_tune", "full_retrain"}
+        counts.deployed += status == "deployed"
+        counts.rejected += status in {"rejected", "vetoed"}
+        counts.failed += status == "failed"
+        counts.rollbacks += status == "rolled_back"
+        version = result["version"]
+        if trained and (version is None or not parts.better(version, before, now)):
+            counts.false_alarms += 1
+        self._tell(now, status, f"{result['rule']}: {result['reason']}", result)
+        parts.renew()
+
+    def _tell(self, now: float, kind: str, text: str, result: dict[str, Any]) -> None:
+        if self.tell is not None:
+            self.tell(LifeEvent(policy=self.policy.name, at=now, kind=kind, text=text, result=result))
+
+    def _result(self, until: float | None, wall: float) -> PolicyResult:
+        names, codes = place_codes(self.table.place)
+        # what the history's end left unknown is left out for every policy alike
+        found = score(self.served, self.table.actual, self.table.naive, codes, names)
+        counts, fits = self._counts, self.pool.trainings
+        return PolicyResult(
+            policy=self.policy.name,
+            text=self.policy.text,
+            n=found.n,
+            mae=found.mae,
+            mase=found.mase,
+            bias=found.bias,
+            worst_places=found.worst_places,
+            training_cpu_seconds=self.pool.cpu_seconds,
+            training_wall_seconds=self.pool.wall_seconds,
+            fine_tunes=fits.get("fine_tune", 0),
+            full_retrains=fits.get("full", 0),
+            attempts=sum(fits.values()),
+            rejected=counts.rejected,
+            rollbacks=counts.rollbacks,
+            false_alarms=counts.false_alarms,
+            deployed=counts.deployed,
+            failed=counts.failed,
+            checks=counts.checks,
+            drift_episodes=counts.drift_episodes,
+            wall_seconds=wall,
+            complete=until is None,
+            until=until,
+            root=str(self.root) if self.policy.models else None,
+        )
+
+
+class _Parts:
+    """The parts of a live process, put together on a root of their own."""
+
+    def __init__(self, life: Life, clock: ReplayClock, first: FirstChampion) -> None:
+        self.life, self.clock = life, clock
+        self.table = life.table
+        config, root = life.config, life.root
+        self.monitor = ModelMonitor(root, config, clock)
+        self.manager = HybridModelManager(
+            root, config=config, clock=clock, monitor=self.monitor, pool=life.pool, who="replay"
+        )
+        self.registry = self.manager.registry
+        self.ahead = AheadModels(self.table)
+        self.handle = ModelHandle(
+            self.registry,
+            config=config,
+            clock=clock,
+            journal=self.monitor.journal,
+            snapshots=SnapshotStore(self.registry.door, SNAPSHOTS, keep=3),
+            naive=self._naive,
+            load=self.ahead.load,
+        )
+        self._unsync()
+        self._found(first)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.manager.close()
+        self.monitor.close()
+
+    def _unsync(self) -> None:
+        disk = ScratchDisk()
+        for owner in (self.registry, self.monitor, self.handle):
+            door = getattr(owner, "door", None)
+            if door is not None:
+                door.disk = disk
+
+    def _found(self, first: FirstChampion) -> None:
+        """Start as `demand-maint init` does: history imported, the first champion committed."""
+        self.monitor.import_history(self.table.before.select("place_id", "timestamp", "actual"))
+        version = self.registry.add_version(first.model, first.metadata)
+        self.registry.commit(
+            "init",
+            champion=version.number,
+            base=version.number,
+            who="replay",
+            why="trained on everything before the replay",
+        )
+        self.handle.refresh()
+        self.monitor.journal.set_version(self.handle.version, self.table.names)
+
+    def _naive(self, places: Any, slots: Any) -> Floats:
+        del places, slots
+        first, end = self.ahead.at
+        return self.table.naive[first:end]
+
+    def learn(self, first: int, end: int) -> None:
+        """Log the truth of rows `first` .. `end`."""
+        journal = self.monitor.journal
+        codes, _ = journal.encode(self.table.place[first:end])
+        journal.log_columns(codes, self.table.slot[first:end].astype(np.float64), None, self.table.actual[first:end])
+
+    def renew(self) -> None:
+        """Count what is new, follow the pointer, and renew weights and levels."""
+        self.monitor.drain()
+        self.handle.refresh()
+        if self.handle.publish(self.monitor.line_up, self.monitor.places):
+            self._remember()
+
+    def _remember(self) -> None:
+        """Keep one snapshot a day for the report."""
+        snapshot = self.monitor.line_up.latest
+        if snapshot is None:
+            return
+        kept = self.life.snapshots
+        if kept and kept[-1].at // DAY == snapshot.at // DAY:
+            kept[-1] = snapshot
+        else:
+            kept.append(snapshot)
+
+    def predict(self, first: int, end: int) -> Floats:
+        """Predict and journal rows `first` .. `end`, as a collector does when their time has come."""
+        self.ahead.at = (first, end)
+        rows = self.table.features[first:end]
+        return self.handle.predict(
+            rows, self.table.place[first:end], self.table.slot[first:end], schema=self.table.names
+        )
+
+    def better(self, challenger: int, champion: int, now: float) -> bool:
+        """Whether the challenger is better than the champion it was to follow over the 14 days after its training.
+
+        Looks ahead, which a live process cannot: it only scores, and decides nothing.
+        """
+        begin = now + self.life.config.horizon_seconds
+        first = int(np.searchsorted(self.table.slot, begin, side="left"))
+        end = int(np.searchsorted(self.table.slot, begin + HELPED_DAYS * DAY, side="left"))
+        if end <= first:
+            return True
+        actual = self.table.actual[first:end]
+        errors = [float(np.abs(self._model(v).rows(first, end) - actual).sum()) for v in (challenger, champion)]
+        return errors[0] < errors[1]
+
+    def _model(self, version: int) -> AheadModel:
+        loaded = self.handle.model_of(version) if hasattr(self.handle, "model_of") else None
+        if isinstance(loaded, AheadModel):
+            return loaded
+        return self.ahead.load(self.registry.model_bytes(version), sha256=self.registry.hashes(version).model)
+
+
+def _drift_words(health: dict[str, Any]) -> str:
+    degradation = health.get("degradation")
+    text = f"{health['status']}: error {health.get('mae') or 0.0:.1f}"
+    if degradation is not None:
+        text += f", {100 * degradation:+.0f} % against what was to be expected"
+    places = [place for place in health.get("places") or () if isinstance(place, dict) and place.get("drifting")]
+    if places:
+        text += "; worst: " + ", ".join(str(place.get("place")) for place in places[:3])
+    return text
