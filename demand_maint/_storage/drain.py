@@ -67,6 +67,8 @@ class _Segment:
     data: memoryview
     cursor: SegmentCursor
     stamps: list[tuple[int, int, float]] = field(default_factory=list)
+    # spans that were read and are not written down yet
+    unnoted: list[tuple[int, int, float]] = field(default_factory=list)
 
     @property
     def is_records(self) -> bool:
@@ -115,6 +117,13 @@ class Drain:
         self._cursors = {path: SegmentCursor(done, list(holes)) for path, (done, *holes) in cursors.items()}
         self._writers.clear()
 
+    def drop(self, paths: list[str]) -> None:
+        """Forget segments that are gone."""
+        for path in paths:
+            self._cursors.pop(path, None)
+            for writer in self._writers.values():
+                writer.segments.pop(path, None)
+
     def code_of(self, place: Place) -> int:
         """Dense code of a place, made where there is none."""
         code = self._codes.get(place)
@@ -122,6 +131,11 @@ class Drain:
             code = self._codes[place] = len(self.places)
             self.places.append(place)
         return code
+
+    @property
+    def known_codes(self) -> dict[Place, int]:
+        """Dense code by place."""
+        return self._codes
 
     # reading
 
@@ -160,12 +174,23 @@ class Drain:
             for segment in list(writer.segments.values()):
                 yield from self.reread_segment(writer, segment)
 
+    def reread_named(self) -> Iterator[tuple[DrainedRows, tuple[str, ...]]]:
+        """As `reread`, with the names of the features of each part."""
+        for part in self.reread():
+            writer = self._writers[part.writer]
+            if part.rows.schema not in writer.schemas:
+                writer.words_size = -1
+                self._read_words(writer)
+            yield part, writer.schemas.get(part.rows.schema, ())
+
     def reread_segment(self, writer: _Writer, segment: _Segment) -> list[DrainedRows]:
         """One segment up to its cursor; rows with features of one kind together."""
         self._read_stamps(segment)
         done = segment.cursor.done
         if segment.is_records:
-            indices = np.setdiff1d(np.arange(min(done, segment.head.capacity)), np.array(segment.cursor.holes, np.int64))
+            indices = np.setdiff1d(
+                np.arange(min(done, segment.head.capacity)), np.array(segment.cursor.holes, np.int64)
+            )
             rows, kept = _record_rows(segment, indices)
             return [self._with_places(writer, rows, _stamps_at(segment.stamps, kept))] if len(rows) else []
         shapes, at, _ = read_blocks(segment.data[: max(min(done, len(segment.data)), HEADER_BYTES)], HEADER_BYTES)
@@ -295,9 +320,7 @@ class Drain:
             return None
         return parts[0] if len(parts) == 1 else _in_order(parts)
 
-    def _read_records(
-        self, segment: _Segment, stamp: float, *, write: bool
-    ) -> tuple[Rows, NDArray[np.float64]] | None:
+    def _read_records(self, segment: _Segment, stamp: float, *, write: bool) -> tuple[Rows, NDArray[np.float64]] | None:
         cursor = segment.cursor
         if cursor.done >= segment.head.capacity and not cursor.holes:
             return None
@@ -316,23 +339,22 @@ class Drain:
             indices = np.concatenate([np.array(late, dtype=np.int64), indices[committed]])
         cursor.holes = [hole for hole in cursor.holes if hole not in late] + holes
         cursor.done = end
+        self._note(segment, [(hole, hole + 1) for hole in late] + ([(before, end)] if end > before else []), stamp)
         if write:
-            spans = [(hole, hole + 1) for hole in late] + ([(before, end)] if end > before else [])
-            self._note(segment, spans, stamp)
+            self.flush_notes(segment)
         rows, kept = _record_rows(segment, indices)
         return rows, self._observed(segment, kept, stamp)
 
-    def _read_blocks(
-        self, segment: _Segment, stamp: float, *, write: bool
-    ) -> tuple[Rows, NDArray[np.float64]] | None:
+    def _read_blocks(self, segment: _Segment, stamp: float, *, write: bool) -> tuple[Rows, NDArray[np.float64]] | None:
         start = max(segment.cursor.done, HEADER_BYTES)
         shapes, at, end = read_blocks(segment.data, start)
         if not shapes:
             return None
         rows = joined(shapes)
         segment.cursor.done = end
+        self._note(segment, [(start, end)], stamp)
         if write:
-            self._note(segment, [(start, end)], stamp)
+            self.flush_notes(segment)
         return rows, self._observed(segment, at, stamp)
 
     def _observed(self, segment: _Segment, at: NDArray[np.int64], stamp: float) -> NDArray[np.float64]:
@@ -341,18 +363,32 @@ class Drain:
         return _stamps_at(segment.stamps, at, stamp) if segment.stamps else np.full(len(at), stamp)
 
     def _note(self, segment: _Segment, spans: list[tuple[int, int]], stamp: float) -> None:
-        """Write down which rows were read, when, and their checksum."""
-        known = {(start, end) for start, end, _ in segment.stamps}
-        lines: list[bytes] = []
+        """Remember which rows were read when, unless that stands beside the segment already."""
+        if not segment.stamps:
+            self._read_stamps(segment)
         for start, end in spans:
-            if (start, end) not in known and not _covered(segment.stamps, start, end):
-                lines.append(msgspec.json.encode([start, end, stamp, _crc(segment, start, end)]) + b"\n")
+            if not _covered(segment.stamps, start, end):
                 segment.stamps.append((start, end, stamp))
-        if lines:
+                segment.unnoted.append((start, end, stamp))
+
+    def flush_notes(self, segment: _Segment) -> None:
+        """Write down which rows were read, when, and their checksum."""
+        if segment.unnoted:
+            lines = [
+                msgspec.json.encode([start, end, stamp, _crc(segment, start, end)]) + b"\n"
+                for start, end, stamp in segment.unnoted
+            ]
             self._door.append(segment.path + _DRAINED, b"".join(lines))
+            segment.unnoted = []
+
+    def flush_all_notes(self) -> None:
+        """Write down everything that was read without the lock."""
+        for writer in self._writers.values():
+            for segment in writer.segments.values():
+                self.flush_notes(segment)
 
     def _read_stamps(self, segment: _Segment) -> None:
-        segment.stamps = [(start, end, stamp) for start, end, stamp, _ in self.notes(segment.path)]
+        segment.stamps = [(start, end, stamp) for start, end, stamp, _ in self.notes(segment.path)] + segment.unnoted
 
     def notes(self, path: str) -> list[tuple[int, int, float, int]]:
         """What the drain wrote down about a segment."""

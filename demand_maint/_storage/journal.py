@@ -119,6 +119,7 @@ class Journal:
         self.refused: dict[str, int] = {}
         self.on_state: Callable[[str | None, int], None] | None = None
         self.on_segment: Callable[[], None] | None = None
+        self.zone = zone
         self._stamp = stamp_reader(zone)
         self._version = 0
         self._feature_names: tuple[str, ...] = ()
@@ -165,6 +166,15 @@ class Journal:
                 self._feature_names = tuple(features)
             self._set_tags(self._version)
 
+    def name_features(self, names: tuple[str, ...]) -> None:
+        """Name the columns of feature rows that come without names."""
+        with self._lock:
+            self._feature_names = names
+
+    def count_refused(self, what: str, number: int) -> None:
+        """Count rows that were refused before they came here."""
+        self.refused[what] = self.refused.get(what, 0) + number
+
     # many rows at once
 
     def log_served(
@@ -200,7 +210,7 @@ class Journal:
         )  # fmt: skip
         try:
             codes, good = self.encode(places)
-            times, timed = self._times(timestamps, len(served))
+            times, timed = self.read_times(timestamps, len(served))
             good &= timed
             self._write_rows(SERVED, codes, times, own, served, members, features, snapshot, good)
         except Exception as error:
@@ -399,7 +409,9 @@ class Journal:
     def _bind_strict(self, log: LogPair, log_prediction: LogPrediction, log_actual: LogActual) -> None:
         def checked(name: str, value: Any) -> None:
             if not np.isfinite(_number(value)):
-                raise RecordError(f"{name}={shown(value)} is no number of demand. Log only finite numbers, or drop strict=True.")
+                raise RecordError(
+                    f"{name}={shown(value)} is no number of demand. Log only finite numbers, or drop strict=True."
+                )
 
         def strict_log(place_id: Any, timestamp: Any, predicted: Any, actual: Any) -> None:
             checked("predicted", predicted)
@@ -544,7 +556,8 @@ class Journal:
 
     # rows with columns
 
-    def _times(self, timestamps: Any, count: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def read_times(self, timestamps: Any, count: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Epoch seconds of one timestamp for all rows or one per row, and which of them are times at all."""
         good = np.ones(count, dtype=bool)
         if isinstance(timestamps, np.ndarray) and timestamps.dtype.kind in "fiu":
             out = timestamps.astype(np.float64)
@@ -664,7 +677,9 @@ class Journal:
                 code = np.array([self._code(place)], dtype=np.uint32)
                 assert self._words is not None
                 schema = self._words.schema(names) if len(names) == row.shape[1] else 0
-                self._write_block(Block(PREDICTION, self._version, 0, schema, code, time, value, np.array([_NAN]), None, row))
+                self._write_block(
+                    Block(PREDICTION, self._version, 0, schema, code, time, value, np.array([_NAN]), None, row)
+                )
             except OSError as error:
                 self._degrade(error)
                 empty = np.zeros(1, dtype=np.uint32)

@@ -20,6 +20,7 @@ from demand_maint._storage.sealed import SEALED, SealedHistory
 from demand_maint._storage.segments import Rows, chosen, joined, to_events
 from demand_maint._storage.snapshots import SnapshotStore
 from demand_maint.config import Config
+from demand_maint.core.key_index import make_keys
 from demand_maint.core.live_metrics import LiveMetrics, Tracker
 from demand_maint.core.observations import Events, RowBuffer
 from demand_maint.core.packing import pack, unpack
@@ -57,13 +58,21 @@ class ObservationStore:
         self.metrics = LiveMetrics(grid, config.season_seconds, config.horizon_seconds)
         self._buffer: RowBuffer | None = None
         self._snapshots = SnapshotStore(door, _SNAPSHOT)
+        self._floor = 0
         self._number = 0
         self._opened = False
         self._unsaved = 0
         self._saved_trackers: dict[str, bytes] = {}
+        self._pristine: dict[str, bytes] = {}
         self.saved_at: float | None = None
+        self.drained_at: float | None = None
 
     # opening
+
+    @property
+    def opened(self) -> bool:
+        """Whether the saved sums were taken over."""
+        return self._opened
 
     def open(self) -> None:
         """Take over the newest saved sums; harmless when done before."""
@@ -75,6 +84,7 @@ class ObservationStore:
         """Start again from what is on disk, as after somebody else has sealed what was being followed."""
         self.metrics = self._fresh_metrics()
         self._buffer = None
+        self._floor = 0
         self.places.clear()
         self.drain_reader = Drain(self.door, self.places)
         self._restore()
@@ -82,6 +92,7 @@ class ObservationStore:
     def add_tracker(self, name: str, tracker: Tracker) -> None:
         """Let `tracker` follow every row that matures from now on, from where its saved state ended."""
         self.open()
+        self._pristine[name] = tracker.encode()
         data = self._saved_trackers.get(name)
         if data is not None:
             tracker.restore(data)
@@ -90,6 +101,8 @@ class ObservationStore:
     def _fresh_metrics(self) -> LiveMetrics:
         metrics = LiveMetrics(self.grid, self.config.season_seconds, self.config.horizon_seconds)
         metrics.trackers = self.metrics.trackers
+        for name, tracker in metrics.trackers.items():
+            tracker.restore(self._pristine[name])
         metrics.generation = self.metrics.generation + 1
         metrics.past_changes = self.metrics.past_changes + 1
         return metrics
@@ -101,6 +114,7 @@ class ObservationStore:
                 self._rebuild()
             return
         self._number, data = found
+        self._number = max(self._number, *self._snapshots.numbers())
         facts, arrays = unpack(data)
         if facts["grid"] != [self.grid.zone, self.grid.step, self.config.season_seconds, self.config.horizon_seconds]:
             _log.warning("sums_rebuilt", reason="zone, step, season or horizon changed")
@@ -110,15 +124,20 @@ class ObservationStore:
         self.drain_reader = Drain(self.door, self.places)
         self.drain_reader.restore(facts["cursors"])
         self.metrics.load(facts, arrays)
-        self._saved_trackers = {
-            name: arrays[f"tracker.{name}"].tobytes() for name in facts["trackers"]
-        }
+        self.saved_at, self._floor = facts["saved_at"], facts["floor"]
+        self._saved_trackers = {name: arrays[f"tracker.{name}"].tobytes() for name in facts["trackers"]}
         for name, tracker in self.metrics.trackers.items():
             if name in self._saved_trackers:
                 tracker.restore(self._saved_trackers[name])
-        gone = [path for path in self.drain_reader.missing() if not self._sealed_name(path)]
-        if gone:
-            _log.error("segments_gone", segments=gone)
+        gone = self.drain_reader.missing()
+        if any(self._sealed_name(path) for path in gone):  # an older snapshot: what it leads up to is sealed already
+            _log.warning("sums_rebuilt", reason="the newest snapshot was lost")
+            self.metrics = self._fresh_metrics()
+            self._rebuild()
+            return
+        for path in gone:
+            _log.error("segment_gone", segment=path)
+        self.drain_reader.drop(gone)
 
     def _sealed_name(self, path: str) -> bool:
         writer, segment = path.split("/")[-2:]
@@ -145,6 +164,12 @@ class ObservationStore:
             self._buffer = self._load_buffer()
         return self._buffer
 
+    @property
+    def complete_from(self) -> float:
+        """Slot from which on the rows in memory, their naive forecasts included, are all there are."""
+        floor = self.buffer.floor
+        return floor + 2 * self.config.season_seconds if floor else 0
+
     def has_new(self) -> bool:
         """Whether a drain would find anything."""
         self.open()
@@ -153,9 +178,10 @@ class ObservationStore:
     def drain(self, now: float, *, lead: bool, gentle: bool) -> int:
         """Count what was logged; return rows that matured."""
         self.open()
-        if not lead and self.drain_reader.missing():
-            self.reopen()
+        if self.drain_reader.missing() or (lead and self._snapshots.numbers()[-1:] not in ([], [self._number])):
+            self.reopen()  # somebody else led meanwhile
         matured = 0
+        self.drained_at = now
         if self._buffer is None and self.drain_reader.has_new():
             self._buffer = self._load_buffer()
         for part in self.drain_reader.read(now, write=lead):
@@ -164,7 +190,7 @@ class ObservationStore:
                 self._unsaved += len(events)
                 if gentle:
                     time.sleep(_PAUSE)  # hand the interpreter to the event loop
-        if self.config.missing_actual == "zero" and (self._buffer is not None or self.metrics.newest is not None):
+        if self.config.missing_actual == "zero" and (self._buffer is not None or self.metrics.newest_slot is not None):
             matured += self.metrics.apply(self.buffer.assume_zero(now))
         if self._buffer is not None:
             self._forget_old(now)
@@ -190,7 +216,7 @@ class ObservationStore:
         return self.metrics.take(buffer, events) if len(events) else 0
 
     def _forget_old(self, now: float) -> None:
-        newest = self.metrics.newest
+        newest = self.metrics.newest_slot
         if newest is None or self._buffer is None:
             return
         edge = min(newest, now) - self.config.monitor.buffer_days * DAY
@@ -209,14 +235,52 @@ class ObservationStore:
         """Replay the recent window as it was drained."""
         metrics = self.metrics
         buffer = metrics.new_buffer()
-        if metrics.newest is None:
+        buffer.floor = self._floor
+        self.use_reference(buffer)
+        if metrics.newest_slot is None:
             return buffer
-        start = metrics.newest - (self.config.monitor.buffer_days + 1) * DAY - 2 * self.config.season_seconds
-        for events in self.events_since(start):
+        for events in self.events_since(self._floor):
             buffer.ingest(events)
         if self.config.missing_actual == "zero" and self.saved_at is not None:
             buffer.assume_zero(self.saved_at)
         return buffer
+
+    def use_reference(self, buffer: RowBuffer) -> None:
+        """Let imported demand stand in as the season before, where the journal does not reach back that far."""
+        frames = self.sealed.imported()
+        if not frames:
+            return
+        place, slot, actual = self.imported_truth(frames)
+        keys = make_keys(place, slot)
+        order = np.argsort(keys, kind="stable")
+        keys, actual = keys[order], actual[order]
+
+        def reference(places: NDArray[np.uint32], slots: NDArray[np.int64]) -> NDArray[np.float64]:
+            wanted = make_keys(places, np.maximum(slots, 0))
+            at = np.minimum(np.searchsorted(keys, wanted, side="right") - 1, len(keys) - 1)
+            return np.where(keys[at] == wanted, actual[at], np.nan)
+
+        if len(keys):
+            buffer.reference, buffer.reference_end = reference, int(slot.max())
+
+    def imported_truth(
+        self, frames: list[pl.DataFrame]
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.float64]]:
+        """Place codes, slots and finite actuals of imported frames."""
+        codes: list[NDArray[np.uint32]] = []
+        for frame in frames:
+            ids = frame["place_id"].unique(maintain_order=True)
+            table = pl.DataFrame(
+                {"place_id": ids, "code": [self.drain_reader.code_of(place) for place in ids.to_list()]},
+                schema_overrides={"code": pl.UInt32},
+            )
+            joined_codes = frame.select("place_id").join(table, on="place_id", how="left", maintain_order="left")
+            codes.append(joined_codes["code"].to_numpy())
+        place = np.concatenate(codes)
+        time = np.concatenate([frame["timestamp"].cast(pl.Float64).to_numpy() for frame in frames])
+        actual = np.concatenate([frame["actual"].cast(pl.Float64).to_numpy() for frame in frames])
+        good = np.isfinite(actual) & (time >= 0) & (time < 4_294_000_000)
+        return place[good].astype(np.uint32), self.grid.floor(time[good]), actual[good]
 
     def events_since(self, start: float | None, end: float | None = None) -> Iterator[Events]:
         """Events read so far, in the order in which they were drained: sealed files that overlap the range, then journals."""
@@ -286,10 +350,12 @@ class ObservationStore:
 
     def save(self, now: float) -> None:
         """Keep sums, progress and trackers in one snapshot."""
+        self.drain_reader.flush_all_notes()
         facts, arrays = self.metrics.state()
         trackers = {name: tracker.encode() for name, tracker in self.metrics.trackers.items()}
         trackers = {name: data for name, data in self._saved_trackers.items() if name not in trackers} | trackers
         facts |= {
+            "floor": self._buffer.floor if self._buffer is not None else self._floor,
             "grid": [self.grid.zone, self.grid.step, self.config.season_seconds, self.config.horizon_seconds],
             "places": self.places,
             "cursors": self.drain_reader.cursors(),
@@ -306,6 +372,12 @@ class ObservationStore:
     def unsaved(self) -> int:
         """Events counted since the last save."""
         return self._unsaved
+
+    def due(self, now: float, seconds: float) -> bool:
+        """Whether segments wait to be sealed, or the last save is older than `seconds`."""
+        if any(done for _, _, done in self.drain_reader.segments()):
+            return True
+        return bool(self._unsaved) and (self.saved_at is None or now - self.saved_at >= seconds or now < self.saved_at)
 
     def seal(self, now: float) -> list[str]:
         """Turn finished segments into Parquet, save, and let the segments go; return the files made."""
@@ -333,7 +405,7 @@ class ObservationStore:
 
     def retain(self, now: float) -> list[str]:
         """Let sealed files go whose newest row is past retention, and never those of the window in use."""
-        newest = self.metrics.newest
+        newest = self.metrics.newest_slot
         if newest is None:
             return []
         monitor = self.config.monitor
@@ -370,4 +442,3 @@ def _rows_of(frame: Any) -> Rows:
         np.ascontiguousarray(frame.select(members).to_numpy()) if members else None,
         frame["snapshot"].to_numpy() if "snapshot" in frame.columns else None,
     )
-

@@ -127,7 +127,9 @@ def committed_end(data: memoryview, start: int, capacity: int) -> int:
     end = start
     while start < capacity:
         stop = min(start + _CHUNK, capacity)
-        words = np.frombuffer(data, dtype=RECORD, count=stop - start, offset=HEADER_BYTES + start * RECORD_BYTES)["time"]
+        words = np.frombuffer(data, dtype=RECORD, count=stop - start, offset=HEADER_BYTES + start * RECORD_BYTES)[
+            "time"
+        ]
         done = np.flatnonzero(words.view(np.uint64) if words.flags.c_contiguous else _bits(words))
         if not len(done):
             break
@@ -231,7 +233,9 @@ def _columns(data: memoryview, at: int, length: int, repeat: int) -> Rows:
         np.repeat(2 * heads[:, 2].astype(np.int64), rows),
         column(member, 4 * rows * members, np.float32).reshape(total, members).astype(np.float32) if members else None,
         np.repeat(heads[:, 3], rows),
-        column(feature, 4 * rows * features, np.float32).reshape(total, features).astype(np.float32) if features else None,
+        column(feature, 4 * rows * features, np.float32).reshape(total, features).astype(np.float32)
+        if features
+        else None,
         tail >> 8,
     )
 
@@ -267,9 +271,7 @@ def joined(parts: list[Rows], *, features: bool = False) -> Rows:
             if part.members is not None:
                 members[at : at + len(part), : part.members.shape[1]] = part.members
             at += len(part)
-    snapshots = [
-        part.snapshot if part.snapshot is not None else np.zeros(len(part), dtype=np.uint32) for part in parts
-    ]
+    snapshots = [part.snapshot if part.snapshot is not None else np.zeros(len(part), dtype=np.uint32) for part in parts]
     rows_of_features = [part.features for part in parts if part.features is not None] if features else []
     return Rows(
         *(
@@ -283,7 +285,9 @@ def joined(parts: list[Rows], *, features: bool = False) -> Rows:
     )
 
 
-def to_events(rows: Rows, place: NDArray[np.uint32], slot: NDArray[np.int64], observed_at: NDArray[np.float64]) -> Events:
+def to_events(
+    rows: Rows, place: NDArray[np.uint32], slot: NDArray[np.int64], observed_at: NDArray[np.float64]
+) -> Events:
     """Events for the buffer, from rows whose places and slots have been worked out."""
     through_handle = rows.kind == SERVED
     if not through_handle.any():

@@ -39,7 +39,9 @@ class FeedSums:
     def __init__(self) -> None:
         self._table = HourTable(FEED_FIELDS, lowest=("minimum",), highest=("maximum",))
 
-    def add(self, place: NDArray[Any], slot: NDArray[np.int64], actual: NDArray[np.float64], late: NDArray[np.bool_]) -> None:
+    def add(
+        self, place: NDArray[Any], slot: NDArray[np.int64], actual: NDArray[np.float64], late: NDArray[np.bool_]
+    ) -> None:
         """Add truths of keys that had none."""
         columns: dict[str, NDArray[np.float64] | None] = {
             "n": None,

@@ -56,6 +56,8 @@ class LiveMetrics:
         self.feed = FeedSums()
         self.counts: Counter[str] = Counter()
         self.trackers: dict[str, Tracker] = {}
+        # newest slot of any event, and of one whose truth is known
+        self.newest_slot: float | None = None
         self.newest: float | None = None
         self.generation = 0
         self.past_changes = 0
@@ -69,7 +71,7 @@ class LiveMetrics:
         """Let events into the buffer and what they change into everything else; return rows that matured."""
         if len(events):
             newest = float(events.slot.max())
-            self.newest = newest if self.newest is None else max(self.newest, newest)
+            self.newest_slot = newest if self.newest_slot is None else max(self.newest_slot, newest)
         return self.apply(buffer.ingest(events))
 
     def apply(self, outcome: Outcome) -> int:
@@ -104,7 +106,13 @@ class LiveMetrics:
         """Facts and arrays for saving; trackers apart."""
         sums, arrays = self.sums.parts()
         feed, feed_arrays = self.feed.parts()
-        facts = {"sums": sums, "feed": feed, "counts": dict(self.counts), "newest": self.newest}
+        facts = {
+            "sums": sums,
+            "feed": feed,
+            "counts": dict(self.counts),
+            "newest": self.newest,
+            "newest_slot": self.newest_slot,
+        }
         return facts, {f"sums.{k}": v for k, v in arrays.items()} | {f"feed.{k}": v for k, v in feed_arrays.items()}
 
     def load(self, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -112,7 +120,7 @@ class LiveMetrics:
         self.sums.load(facts["sums"], _part(arrays, "sums."))
         self.feed.load(facts["feed"], _part(arrays, "feed."))
         self.counts = Counter(facts["counts"])
-        self.newest = facts["newest"]
+        self.newest, self.newest_slot = facts["newest"], facts["newest_slot"]
         self.generation += 1
         self.past_changes += 1
 
@@ -130,6 +138,8 @@ class LiveMetrics:
     def _apply_feed(self, outcome: Outcome) -> None:
         if outcome.truths is not None:
             truths = outcome.truths
+            newest = float(truths.slot.max())
+            self.newest = newest if self.newest is None else max(self.newest, newest)
             self.feed.add(truths.place, truths.slot, truths.actual, truths.late)
         if outcome.restated is not None:
             restated = outcome.restated

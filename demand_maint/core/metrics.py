@@ -64,7 +64,9 @@ class HourlySums:
         """Count predictions made, or take the count back with `sign` -1."""
         for number, chosen in _by_version(version):
             hour = slot[chosen] // HOUR
-            self._table(number).add(place[chosen], hour, {"predictions": None if sign > 0 else np.full(len(hour), sign)})
+            self._table(number).add(
+                place[chosen], hour, {"predictions": None if sign > 0 else np.full(len(hour), sign)}
+            )
 
     def window(
         self, start_hour: int, end_hour: int, version: int | None = None, place: int | None = None
@@ -119,7 +121,9 @@ class HourlySums:
     def gather(self, sources: NDArray[np.int64], targets: NDArray[np.int64]) -> None:
         """Move what the hours `sources` (ascending, the oldest there are) hold to `targets`, as hours to days."""
         for table in self._tables.values():
-            old = table.hours[: int(np.searchsorted(table.hours, sources[-1], side="right"))] if len(sources) else sources
+            old = (
+                table.hours[: int(np.searchsorted(table.hours, sources[-1], side="right"))] if len(sources) else sources
+            )
             table.gather(targets[np.searchsorted(sources, old)])
 
     def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -9,6 +9,7 @@ a function of those alone, never of the order of arrival:
 4. The seasonal-naive forecast of a row is the truth one season before, else two seasons before, as known now.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -127,6 +128,9 @@ class RowBuffer:
         self._members = np.empty((0, 0), dtype=np.float32)
         self._extras = 0
         self.floor = 0
+        # truths from before the journal: (places, slots) -> actuals, NaN where unknown; and the last slot that has one
+        self.reference: Callable[[Codes, Ints], Floats] | None = None
+        self.reference_end = -1
 
     def __len__(self) -> int:
         return self._rows
@@ -284,10 +288,9 @@ class RowBuffer:
         rows, _ = self._window(0, int(now) - self._grid.step - self._horizon + 1)
         return waiting, int(((self._flags[rows] & _MATURE) == _PREDICTED).sum()), orphans
 
-    def newest(self) -> float | None:
-        """Slot of the newest row, ``None`` where there is none."""
-        key = self._index.newest
-        return float(key >> 32) if key >= 0 else None
+    def naive(self, place: Codes, slot: Ints) -> Floats:
+        """Seasonal-naive forecasts of any keys, as known now; NaN where there is none."""
+        return self._find_naive(place, slot)
 
     def rows(self, start: int, end: int, *, matured: bool = True) -> MaturedBatch:
         """Rows with `start` <= slot < `end` in order of their key; those without truth have a NaN there if asked for."""
@@ -376,7 +379,11 @@ class RowBuffer:
         first, need = self._extras, self._extras + len(at)
         width = max(self._members.shape[1], members.shape[1])
         if need > len(self._served) or width > self._members.shape[1]:
-            room = max(need, len(self._served) + len(self._served) // 2, 1024) if need > len(self._served) else len(self._served)
+            room = (
+                max(need, len(self._served) + len(self._served) // 2, 1024)
+                if need > len(self._served)
+                else len(self._served)
+            )
             self._served, self._snapshot = _grown(self._served, first, room), _grown(self._snapshot, first, room)
             wide = np.full((room, width), np.nan, dtype=np.float32)
             wide[:first, : self._members.shape[1]] = self._members[:first]
@@ -443,8 +450,12 @@ class RowBuffer:
                 break
             whole = len(want) == len(slot)
             back = self._grid.shift(slot if whole else slot[want], -distance)
-            keys = make_keys(place if whole else place[want], np.maximum(back, 0))
+            places = place if whole else place[want]
+            keys = make_keys(places, np.maximum(back, 0))
+            if self.reference is not None and int(back.min()) <= self.reference_end:
+                out[want] = self.reference(places, back)
             if int(keys.min()) > self._index.newest:
+                want = np.flatnonzero(np.isnan(out))
                 continue
             rows = self._index.find(keys)
             hit = rows >= 0
@@ -530,7 +541,12 @@ class RowBuffer:
         differs = ~((naive == before.naive) | (np.isnan(naive) & np.isnan(before.naive)))
         if not differs.any():
             return None
-        rows, their_place, their_slot, before = rows[differs], their_place[differs], their_slot[differs], before.take(differs)
+        rows, their_place, their_slot, before = (
+            rows[differs],
+            their_place[differs],
+            their_slot[differs],
+            before.take(differs),
+        )
         self._naive[rows] = naive[differs]
         return (
             self._batch(their_place, their_slot, rows, before),
@@ -590,7 +606,8 @@ def _joined(batches: list[MaturedBatch]) -> MaturedBatch | None:
         return batches[0] if batches else None
     width = max(batch.members.shape[1] for batch in batches)
     members = [
-        np.pad(batch.members, ((0, 0), (0, width - batch.members.shape[1])), constant_values=np.nan) for batch in batches
+        np.pad(batch.members, ((0, 0), (0, width - batch.members.shape[1])), constant_values=np.nan)
+        for batch in batches
     ]
     columns = [
         np.concatenate([getattr(batch, name) for batch in batches])

@@ -1,0 +1,66 @@
+"""What others read of the monitor: the newest records as CSV, the training rows, the figures. Derived, never read back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from demand_maint._storage.door import Door
+from demand_maint._storage.observation_frames import record_frame
+from demand_maint._storage.observation_store import DAY, ObservationStore
+from demand_maint.config import Config
+
+__all__ = ["EXPORT_METRICS", "EXPORT_RECORDS", "EXPORT_TRAINING", "export_frame", "write_exports"]
+
+EXPORT_RECORDS = "logs/predictions_log.csv"
+EXPORT_TRAINING = "logs/training_data_new.csv"
+EXPORT_METRICS = "logs/performance_metrics.json"
+_HISTORY = 400
+
+
+def write_exports(door: Door, store: ObservationStore, health: dict[str, Any], config: Config, now: float) -> None:
+    """Write the three exports anew."""
+    newest = store.metrics.newest_slot
+    if newest is None:
+        return
+    frame = record_frame(store, max(store.complete_from, newest - config.monitor.buffer_days * DAY), None)
+    frame = readable(frame.tail(config.monitor.export_records))
+    door.write_frame(EXPORT_RECORDS, frame.write_csv)
+    known = frame.filter(pl.col("actual").is_finite()).select("place_id", "timestamp", "predicted", "actual")
+    door.write_frame(EXPORT_TRAINING, known.write_csv)
+    _write_metrics(door, health, now)
+
+
+def _write_metrics(door: Door, health: dict[str, Any], now: float) -> None:
+    """Append today's figures to the kept ones; one entry an hour."""
+    try:
+        kept = json.loads(door.read_bytes(EXPORT_METRICS, 10_000_000))["history"]
+    except (OSError, ValueError, KeyError, TypeError):
+        kept = []
+    entry = {"at": now, **health}
+    if kept and int(kept[-1].get("at", 0) // 3600) == int(now // 3600):
+        kept = kept[:-1]
+    document = {"newest": entry, "history": [*kept, entry][-_HISTORY:]}
+    door.replace(EXPORT_METRICS, json.dumps(document, indent=1).encode(), sync=False)
+
+
+def export_frame(frame: pl.DataFrame, path: Path, kind: str) -> int:
+    """Write records for people and other tools; return how many."""
+    frame = readable(frame)
+    if kind == "parquet":
+        frame.write_parquet(path, compression="zstd")
+    elif kind == "csv":
+        frame.write_csv(path)
+    else:
+        raise ValueError(f"{kind!r} is no export format; use 'csv' or 'parquet'.")
+    return len(frame)
+
+
+def readable(frame: pl.DataFrame) -> pl.DataFrame:
+    """Times as UTC datetimes."""
+    times = [
+        pl.from_epoch((pl.col(name) * 1e6).cast(pl.Int64), time_unit="us").dt.replace_time_zone("UTC").alias(name)
+        for name in ("timestamp", "observed_at")
+    ]
+    return frame.with_columns(pl.col("observed_at").fill_nan(None)).with_columns(times).drop("slot")

@@ -1,0 +1,95 @@
+"""Frames into journal columns."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from demand_maint._storage.journal import Journal
+
+__all__ = ["many_columns"]
+
+
+def many_columns(journal: Journal, frame: pl.DataFrame | Mapping[str, Any], features: Sequence[str] = ()) -> int:
+    """Log the rows of a frame; return how many were taken."""
+    table = frame if isinstance(frame, pl.DataFrame) else pl.DataFrame(dict(frame))
+    missing = [name for name in ("place_id", "timestamp") if name not in table.columns]
+    if missing or not {"predicted", "actual"} & set(table.columns):
+        raise ValueError(
+            f"log_many needs the columns place_id, timestamp and predicted, actual or both; got {table.columns}."
+        )
+    if not len(table):
+        return 0
+    codes, good = _codes(journal, table["place_id"])
+    times, timed = _times(journal, table["timestamp"])
+    good = good & timed
+    predicted, actual = _demand(table, "predicted"), _demand(table, "actual")
+    rows = table.select(pl.col(name).cast(pl.Float32) for name in features).to_numpy() if features else None
+    if rows is not None:
+        journal.name_features(tuple(features))
+    has_prediction = (
+        table["predicted"].is_not_null().to_numpy() if predicted is not None else np.zeros(len(table), bool)
+    )
+    has_actual = table["actual"].is_not_null().to_numpy() if actual is not None else np.zeros(len(table), bool)
+    taken = 0
+    choices = [(has_prediction & has_actual, True, True), (has_prediction & ~has_actual, True, False),
+               (~has_prediction & has_actual, False, True)]  # fmt: skip
+    if rows is not None:
+        choices = [(has_prediction, True, False), (has_actual, False, True)]
+    for chosen, with_prediction, with_actual in choices:
+        here = chosen & good
+        if not here.any():
+            continue
+        at: Any = slice(None) if here.all() else here
+        journal.log_columns(
+            codes[at],
+            times[at],
+            predicted[at] if with_prediction and predicted is not None else None,
+            actual[at] if with_actual and actual is not None else None,
+            rows[at] if rows is not None and with_prediction else None,
+        )
+        taken += int(here.sum())
+    return int(((has_prediction | has_actual) & good).sum()) if rows is not None else taken
+
+
+def _codes(journal: Journal, places: pl.Series) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+    unique = places.unique(maintain_order=True)
+    codes, good = journal.encode(unique.to_list())
+    if len(unique) == 1:
+        return np.full(len(places), codes[0], dtype=np.uint32), np.full(len(places), good[0])
+    packed = np.where(good, codes.astype(np.int64), -1)
+    mapped = places.replace_strict(unique, packed, return_dtype=pl.Int64).to_numpy()
+    return np.maximum(mapped, 0).astype(np.uint32), mapped >= 0
+
+
+def _times(journal: Journal, stamps: pl.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    good = np.ones(len(stamps), dtype=bool)
+    if isinstance(stamps.dtype, pl.Datetime) and (stamps.dtype.time_zone is not None or journal.zone == "UTC"):
+        times = (stamps.dt.epoch("us").cast(pl.Float64) / 1e6).fill_null(np.nan).to_numpy()
+    elif stamps.dtype.is_numeric():
+        times = stamps.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    else:
+        return journal.read_times(stamps.to_list(), len(stamps))
+    sane = (times >= 0) & (times <= 4_294_000_000)
+    if not sane.all():
+        journal.count_refused("timestamp", int((~sane).sum()))
+        good = sane
+    return times, good
+
+
+def _demand(table: pl.DataFrame, name: str) -> NDArray[np.float64] | None:
+    if name not in table.columns:
+        return None
+    column = table[name]
+    if column.dtype.is_numeric():
+        values: NDArray[np.float64] = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+        return values
+    return np.array(
+        [
+            value if isinstance(value, int | float) and not isinstance(value, bool) else np.nan
+            for value in column.to_list()
+        ],
+        dtype=np.float64,
+    )

@@ -1,0 +1,540 @@
+"""ModelMonitor: records predictions and what really happened, and says how the model is doing.
+
+::
+
+    monitor = ModelMonitor()
+    monitor.log_prediction_vs_actual(place_id=123, timestamp="2025-01-24T12:00:00", predicted=42.5, actual=38.0)
+    monitor.get_model_health(days=7)
+"""
+
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from demand_maint._storage.door import Door
+from demand_maint._storage.history import reign_began
+from demand_maint._storage.journal import JOURNAL, Journal, LogActual, LogPair, LogPrediction
+from demand_maint._storage.journal_keeper import JournalKeeper
+from demand_maint._storage.lock import MaintainerLock
+from demand_maint._storage.monitor_exports import export_frame, write_exports
+from demand_maint._storage.observation_frames import feature_frame, place_column, record_frame, truth_frame
+from demand_maint._storage.observation_store import DAY, ObservationStore
+from demand_maint._storage.registry import Registry
+from demand_maint._storage.sealed import HISTORY, SEALED
+from demand_maint._storage.tabular import many_columns
+from demand_maint.clock import Clock, SystemClock
+from demand_maint.config import Config, load_config
+from demand_maint.core.feed import FeedFault
+from demand_maint.core.feed_sums import FeedSums
+from demand_maint.core.health import DailyState, HealthReport, daily_state, window_health
+from demand_maint.core.key_index import make_keys
+from demand_maint.core.lineup import LineUp
+from demand_maint.core.live_metrics import Tracker
+from demand_maint.core.metrics import HourlySums
+from demand_maint.core.timegrid import TimeGrid
+from demand_maint.core.versions import Baseline
+from demand_maint.errors import ClosedError, InsufficientDataError, MissingFeaturesError
+from demand_maint.log import get_logger
+
+__all__ = ["ModelMonitor"]
+
+NO_LOG = "No predictions log found in {root}. Run data collection with enable_monitoring=True, or log predictions and actuals."
+_SAVE_SECONDS = 60.0
+_log = get_logger("monitor")
+
+
+class _Judge(msgspec.Struct, frozen=True):
+    """Who is judged, by what, and since when."""
+
+    champion: int | None = None
+    since: float | None = None
+    baseline: Baseline | None = None
+    features: tuple[str, ...] = ()
+
+
+class ModelMonitor:
+    """The journal, rolling metrics and training data of one root.
+
+    Parameters
+    ----------
+    root
+        Folder of the project; nothing is made there before the first record.
+    config
+        A `Config`, a mapping of overrides, or ``None`` for ``demand_maint.toml``.
+    clock
+        Time; the system's by default.
+    lock
+        The maintainer's lock where the caller holds or will hold it; without one the monitor takes it for the moments in which
+        it seals, when it is free.
+    strict
+        Raise `RecordError` for values that are no observation, instead of counting them.
+    background
+        Keep a thread that prepares segments, makes records durable and drains; by default where `clock` is the system's. It
+        starts with the first record.
+
+    Attributes
+    ----------
+    log_prediction_vs_actual, log_prediction, log_actual
+        The hot path; see `demand_maint._storage.journal` for what survives what.
+    places
+        Place ids by dense code.
+    line_up
+        Follows every matured row for calibration and weights.
+    """
+
+    log_prediction_vs_actual: LogPair
+    log_prediction: LogPrediction
+    log_actual: LogActual
+
+    def __init__(
+        self,
+        root: str | Path = ".",
+        config: Config | Mapping[str, Any] | None = None,
+        clock: Clock | None = None,
+        *,
+        lock: MaintainerLock | None = None,
+        strict: bool = False,
+        background: bool | None = None,
+    ) -> None:
+        self.root = Path(root)
+        self.config = config if isinstance(config, Config) else load_config(root, dict(config) if config else None)
+        self.clock = clock or SystemClock()
+        self.grid = TimeGrid(self.config.zone, self.config.step_seconds)
+        self._door = Door(root)
+        self._lock = lock
+        self._state = threading.RLock()
+        self._store = ObservationStore(self._door, self.config, self.grid)
+        self.journal = Journal(self._door, self.config.monitor, zone=self.config.zone, clock=self.clock, strict=strict)
+        self.log_prediction_vs_actual = self.journal.log
+        self.log_prediction = self.journal.log_prediction
+        self.log_actual = self.journal.log_actual
+        self._registry = Registry(self._door, clock=self.clock, read_only=True)
+        self._judge_source: Callable[[], _Judge] = self._registry_judge
+        self._judged: tuple[Any, _Judge] = (None, _Judge())
+        self._daily: tuple[Any, DailyState] | None = None
+        self._reports: dict[Any, HealthReport] = {}
+        self._seen: Any = None
+        self._closed = False
+        wanted = isinstance(self.clock, SystemClock) if background is None else background
+        self._keeper = JournalKeeper(self.journal, self._keep, self.config.monitor.fsync_seconds) if wanted else None
+        self._synced_at = self.clock.monotonic()
+        self._exported_at: float | None = None
+        self.line_up = LineUp(self.grid, self.config.serving, calibrate=self.config.policy.calibrate)
+        self._trackers: dict[str, Tracker] = {"line_up": self.line_up}
+
+    # what judging sees
+
+    @property
+    def places(self) -> list[int | str]:
+        """Place ids by dense code."""
+        return self._opened().places
+
+    @property
+    def sums(self) -> HourlySums:
+        """Hourly sums of the errors."""
+        return self._opened().metrics.sums
+
+    @property
+    def feed(self) -> FeedSums:
+        """Hourly sums of the truth."""
+        return self._opened().metrics.feed
+
+    @property
+    def newest(self) -> float | None:
+        """Slot of the newest actual, epoch seconds."""
+        return self._opened().metrics.newest
+
+    # recording
+
+    def log_many(self, frame: pl.DataFrame | Mapping[str, Any], features: Sequence[str] = ()) -> int:
+        """Record many rows at once; return how many were taken.
+
+        Parameters
+        ----------
+        frame
+            Columns ``place_id``, ``timestamp`` and ``predicted``, ``actual`` or both; a null is a value not known.
+        features
+            Columns of `frame` to keep as feature rows; with them only ``predicted`` is kept, actuals follow as such.
+        """
+        self._refuse_closed()
+        return many_columns(self.journal, frame, features)
+
+    def import_history(self, frame: pl.DataFrame) -> None:
+        """Keep demand from before monitoring began, for full retrains: place_id, timestamp (epoch seconds), actual."""
+        with self._state:
+            self._store.sealed.import_history(frame)
+            self._store.use_reference(self._store.buffer)
+
+    # rolling
+
+    def drain(self, *, gentle: bool | None = None) -> int:
+        """Count what was logged by anybody in this root; return rows that matured.
+
+        With the maintainer's lock, also seal finished segments, save the sums, write the exports and let go what is past
+        retention. In a thread other than the main one it gives way to the event loop between chunks.
+        """
+        if gentle is None:
+            gentle = threading.current_thread() is not threading.main_thread()
+        self.journal.maintain()
+        self._sync_if_due()
+        with self._state:
+            self._opened()
+            return self._lead(gentle=gentle)
+
+    def add_tracker(self, name: str, tracker: Tracker) -> None:
+        """Let `tracker` follow every row that matures; its state is saved with the sums and restored here."""
+        with self._state:
+            self._trackers[name] = tracker
+            self._opened().add_tracker(name, tracker)
+
+    def flush(self) -> None:
+        """Hand what was logged to the disk: durably with ``durability="power"`` or where the interval has passed."""
+        if self.config.monitor.durability == "power":
+            self.journal.sync()
+        else:
+            self._sync_if_due()
+
+    def save(self) -> None:
+        """Save the sums now, where the lock can be had."""
+        with self._state:
+            self._opened()
+            self._lead(gentle=False, save=True)
+
+    # answers
+
+    def get_model_health(self, days: float = 7, *, details: bool = False) -> dict[str, Any]:
+        """How the champion's own predictions did over the last `days`.
+
+        Parameters
+        ----------
+        days
+            Window of the figures, in whole hours that end with the current one; `status` and `needs_retrain` are always the
+            decision over ``policy.window_days``.
+        details
+            Add intervals, places, feed states, counters and storage.
+
+        Returns
+        -------
+        dict
+            status, mae, baseline_mae, degradation, needs_retrain, healthy, n; undefined figures are ``None``.
+        """
+        report = self.report(days, details=details)
+        found = report.as_dict(details=details)
+        if report.status == "insufficient_data" and not self.has_log():
+            found["reason"] = NO_LOG.format(root=self.root)
+        if details:
+            found["counts"] = self.counts()
+            found["storage"] = self.storage()
+        return found
+
+    def report(self, days: float = 7, *, details: bool = False) -> HealthReport:
+        """Return health as a typed report."""
+        with self._state:
+            store = self._opened()
+            self._count_new()
+            now = self.clock.now()
+            judge = self._judge()
+            key = (store.metrics.generation, int(now // 3600), days, details, judge)
+            found = self._reports.get(key)
+            if found is None:
+                daily = self._daily_state(judge, now)
+                found = window_health(self, daily, now, self.config, days, judge.champion, judge.since, details=details)
+                if len(self._reports) > 16 or any(other[0] != key[0] for other in self._reports):
+                    self._reports.clear()
+                self._reports[key] = found
+            age = None if store.metrics.newest is None else now - store.metrics.newest
+            return msgspec.structs.replace(found, newest_age=age)
+
+    def counts(self) -> dict[str, int]:
+        """What became of the records: replaced, duplicate, corrected, orphan, unmatched, invalid, refused and dropped ones."""
+        with self._state:
+            store = self._opened()
+            counts = store.metrics.counts
+            waiting, overdue, orphans = store.buffer.pending(self.clock.now())
+            names = (
+                "records", "replaced", "duplicates", "corrected", "late", "too_old", "assumed_zero",
+                "invalid_predictions", "invalid_actuals", "invalid_timestamps",
+            )  # fmt: skip
+            return {name: counts[name] for name in names} | {
+                "waiting": waiting,
+                "unmatched": overdue + counts["unmatched"],
+                "orphans": orphans + counts["orphans"],
+                "refused": sum(self.journal.refused.values()),
+                "dropped": self.journal.dropped,
+            }
+
+    def storage(self) -> dict[str, Any]:
+        """How the journal does."""
+        return {
+            "state": "degraded" if self.journal.degraded else "ok",
+            "reason": self.journal.degraded,
+            "held": self.journal.held,
+            "dropped": self.journal.dropped,
+            "refused_examples": list(self.journal.examples),
+            "damaged": list(self._store.drain_reader.damaged),
+        }
+
+    def has_log(self) -> bool:
+        """Whether anything was ever logged in this root."""
+        if self.journal.writer is not None or self.journal.held or self._opened().metrics.counts["records"]:
+            return True
+        return bool(self._door.listdir(JOURNAL)) or bool(self._door.listdir(SEALED))
+
+    def records(self, start: float | None = None, end: float | None = None) -> pl.DataFrame:
+        """Predictions with `start` <= slot < `end` (epoch seconds): own and served value, truth, naive forecast."""
+        with self._state:
+            self._opened()
+            self._count_new()
+            return record_frame(self._store, start, end)
+
+    def truth(self, start: float | None = None, end: float | None = None) -> pl.DataFrame:
+        """Known demand as place_id, timestamp (slot, epoch seconds), actual; imported history included."""
+        with self._state:
+            self._opened()
+            self._count_new()
+            return truth_frame(self._store, start, end)
+
+    def naive(self, place_ids: Sequence[Any], slots: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Seasonal-naive forecasts for keys, NaN where there is none."""
+        with self._state:
+            store = self._opened()
+            known = store.drain_reader.known_codes
+            codes = np.array([known.get(place, -1) for place in place_ids], dtype=np.int64)
+            out = np.full(len(codes), np.nan)
+            good = codes >= 0
+            if good.any():
+                out[good] = store.buffer.naive(codes[good].astype(np.uint32), np.asarray(slots, dtype=np.int64)[good])
+            return out
+
+    def get_training_data(self, days: float = 30, min_samples: int = 100) -> pl.DataFrame:
+        """Rows of the last `days` with truth: place_id, timestamp, the model's features (Float32) and actual.
+
+        Feature rows that were logged win; rows without them are built where the builder makes the same features.
+
+        Raises
+        ------
+        InsufficientDataError
+            Fewer than `min_samples` rows.
+        MissingFeaturesError
+            Neither logged features nor a builder tell the features.
+        """
+        with self._state:
+            store = self._opened()
+            self._count_new()
+            now = self.clock.now()
+            start = now - days * DAY
+            if not self.has_log():
+                remedy = NO_LOG.format(root=self.root)
+                if not self._door.listdir(HISTORY):
+                    raise InsufficientDataError(0, min_samples, remedy=remedy)
+            truth = truth_frame(store, start, now + DAY)
+            truth = self._without_faults(truth)
+            if len(truth) < min_samples:
+                raise InsufficientDataError(len(truth), min_samples)
+            rows = self._with_features(truth, start, now + DAY)
+            if len(rows) < min_samples:
+                raise InsufficientDataError(len(rows), min_samples)
+            return rows.sort("timestamp", "place_id")
+
+    def suspend(self, faults: Sequence[FeedFault]) -> None:
+        """Leave these places out of calibration, weights and training data until called without them."""
+        with self._state:
+            codes = self._store.drain_reader.known_codes
+            self.line_up.suspend({codes[fault.place]: fault.since for fault in faults if fault.place in codes})
+
+    def verify(self) -> list[str]:
+        """Check every sealed file and every drained block; what is damaged is set aside and named."""
+        with self._state:
+            self._opened()
+            return self._store.sealed.verify() + self._store.drain_reader.verify()
+
+    def export(
+        self, path: str | Path, *, since: float | None = None, until: float | None = None, kind: str = "csv"
+    ) -> int:
+        """Write records to `path` as ``csv`` or ``parquet``; return how many."""
+        return export_frame(self.records(since, until), Path(path), kind)
+
+    # end
+
+    def close(self) -> None:
+        """Make everything durable, save where the lock can be had; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._keeper is not None:
+            self._keeper.stop()
+        self.journal.close()
+        with self._state:
+            if self.has_log():
+                self._lead(gentle=False, save=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True) and self.journal.writer is not None:
+            warnings.warn("A ModelMonitor was not closed; use it as a context manager.", ResourceWarning, stacklevel=2)
+
+    # inside
+
+    def _opened(self) -> ObservationStore:
+        store = self._store
+        if self._trackers is not None and not store.opened:
+            with self._state:
+                store.open()
+                for name, tracker in self._trackers.items():
+                    store.add_tracker(name, tracker)
+        return store
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise ClosedError("This monitor was closed. Make a new one.")
+
+    def _count_new(self) -> None:
+        """Count what was logged, in memory; nothing is written."""
+        store = self._store
+        if store.has_new():
+            store.drain(self.clock.now(), lead=False, gentle=False)
+
+    def _lead(self, *, gentle: bool, save: bool = False) -> int:
+        """Drain, and with the lock do what only the maintainer does."""
+        store, now = self._store, self.clock.now()
+        lock = self._lock
+        own = False
+        if lock is None and (save or store.has_new() or store.due(now, _SAVE_SECONDS)):
+            lock = MaintainerLock(self._door, who="monitor", clock=self.clock)
+            own = lock.try_acquire()
+        lead = lock is not None and lock.held
+        try:
+            matured = store.drain(now, lead=lead, gentle=gentle)
+            if lead:
+                sealed = store.seal(now)
+                if not sealed and store.unsaved and (save or store.due(now, _SAVE_SECONDS)):
+                    store.save(now)
+                if sealed or save:
+                    store.retain(now)
+                    self._export(now)
+            return matured
+        finally:
+            if own and lock is not None:
+                lock.release()
+
+    def _export(self, now: float) -> None:
+        try:
+            write_exports(self._door, self._store, self.get_model_health(), self.config, now)
+        except OSError as error:
+            _log.warning("exports_failed", reason=str(error))
+
+    def _keep(self) -> None:
+        """Care for the journal from the background thread."""
+        self.drain(gentle=True)
+
+    def _sync_if_due(self) -> None:
+        now = self.clock.monotonic()
+        if now - self._synced_at >= self.config.monitor.fsync_seconds:
+            self._synced_at = now
+            try:
+                self.journal.sync()
+            except OSError as error:
+                _log.warning("sync_failed", reason=str(error))
+
+    def _judge(self) -> _Judge:
+        return self._judge_source()
+
+    def _registry_judge(self) -> _Judge:
+        head = self._registry.head()
+        number = None if head is None else head.number
+        if self._judged[0] != number or number is None:
+            judge = _Judge()
+            if head is not None:
+                began = reign_began(self._registry.commits())
+                judge = _Judge(head.champion, began.at, head.baseline, self._features_of(head.champion))
+            self._judged = (number, judge)
+        return self._judged[1]
+
+    def set_baseline_source(self, source: Callable[[], tuple[int | None, float | None, Baseline | None]]) -> None:
+        """Judge by ``(champion, since, baseline)`` of `source` instead of the registry's newest commit."""
+        self._judge_source = lambda: _Judge(*source())
+
+    def _features_of(self, version: int) -> tuple[str, ...]:
+        try:
+            return self._registry.version(version).metadata.features
+        except Exception as error:  # a damaged version must not stop the figures
+            _log.warning("champion_metadata_unreadable", version=version, reason=str(error))
+            return ()
+
+    def _daily_state(self, judge: _Judge, now: float) -> DailyState:
+        day = int(self.grid.day(np.array([now]))[0])
+        key = (self._store.metrics.past_changes, day, judge)
+        if self._daily is None or self._daily[0] != key:
+            daily = daily_state(self, judge.baseline, now, self.config, judge.champion, judge.since)
+            self._daily = (key, daily)
+        return self._daily[1]
+
+    def _without_faults(self, truth: pl.DataFrame) -> pl.DataFrame:
+        """Leave out stretches in which a place's truth looked wrong."""
+        if not self.config.policy.feed_fault_guard:
+            return truth
+        excluded = self._daily_state(self._judge(), self.clock.now()).excluded
+        for code, first, end in excluded:
+            place = place_column(self.places, np.array([code]))[0]
+            faulty = (
+                (pl.col("place_id") == place)
+                & (pl.col("timestamp") >= first * 3600)
+                & (pl.col("timestamp") < end * 3600)
+            )
+            truth = truth.filter(~faulty)
+        return truth
+
+    def _with_features(self, truth: pl.DataFrame, start: float, end: float) -> pl.DataFrame:
+        store = self._store
+        wanted = self._judge().features
+        logged = feature_frame(store, start, end)
+        columns = [name for name in logged.columns if name != "key"]
+        usable = bool(columns) and (not wanted or set(wanted) <= set(columns))
+        names = list(wanted) if wanted else columns
+        parts: list[pl.DataFrame] = []
+        rest = truth
+        if usable:
+            codes = {place: code for code, place in enumerate(store.places)}
+            table = {str(place): code for place, code in codes.items()}
+            place = np.array([table[str(place)] for place in truth["place_id"].to_list()], dtype=np.uint32)
+            keyed = truth.with_columns(key=pl.Series(make_keys(place, truth["timestamp"].to_numpy().astype(np.int64))))
+            with_logged = keyed.join(logged.select("key", *names), on="key", how="inner", maintain_order="left")
+            with_logged = with_logged.drop_nulls(names)
+            parts.append(with_logged.select("place_id", "timestamp", *names, "actual"))
+            rest = keyed.join(with_logged, on="key", how="anti", maintain_order="left").drop("key")
+        built = self._built(rest, names if usable else list(wanted)) if len(rest) else None
+        if built is not None:
+            parts.append(built)
+        if not parts:
+            raise MissingFeaturesError(
+                "Nothing tells the features of the recorded rows. Pass features=... to log_prediction, predict through "
+                "ModelHandle, or set `features` in demand_maint.toml to a FeatureBuilder."
+            )
+        return pl.concat(parts)
+
+    def _built(self, keys: pl.DataFrame, names: list[str]) -> pl.DataFrame | None:
+        """Features that the builder makes for `keys`; ``None`` where it makes others than `names`."""
+        from demand_maint.features import load_builder  # noqa: PLC0415 - only training needs it
+
+        builder = load_builder(self.config)
+        if names and not set(names) <= set(builder.names):
+            return None
+        wanted = names or list(builder.names)
+        rows = builder.build(truth_frame(self._store, None, None), keys.select("place_id", "timestamp"))
+        rows = rows.join(keys, on=["place_id", "timestamp"], how="inner", maintain_order="left")
+        return rows.select("place_id", "timestamp", *(pl.col(name).cast(pl.Float32) for name in wanted), "actual")
