@@ -20,7 +20,6 @@ import numpy as np
 import polars as pl
 
 from demand_maint._storage.door import Door
-from demand_maint._storage.tables import read_history
 from demand_maint._training.in_place import InPlacePool
 from demand_maint.clock import SystemClock
 from demand_maint.config import Config, load_config
@@ -252,7 +251,7 @@ def _table(
     until: float | str | None,
     columns: dict[str, str] | None,
 ) -> tuple[ReplayTable, dict[str, Any]]:
-    frame = history if isinstance(history, pl.DataFrame) else read_history(history, config=config, columns=columns)
+    frame = history if isinstance(history, pl.DataFrame) else _read(history, config, columns)
     grid = TimeGrid(config.zone, config.step_seconds)
     stamps = frame["timestamp"].cast(pl.Float64)
     low, high = stamps.min(), stamps.max()
@@ -279,6 +278,12 @@ def _table(
         "features": list(table.names),
     }
     return table, facts
+
+
+def _read(path: str | Path, config: Config, columns: dict[str, str] | None) -> pl.DataFrame:
+    from demand_maint._storage.tables import read_history  # noqa: PLC0415
+
+    return read_history(path, config=config, columns=columns)
 
 
 def _moment(value: float | str | None, grid: TimeGrid) -> float | None:
