@@ -316,7 +316,13 @@ def _write(
     for key, value in own.items():
         inside[f"{OWN_KEYS}{key}"] = value
     door = Door(job.output_directory)
-    door.write_frame(f"{job.name}.cbm", lambda path: model.save_model(str(path)))
+    door.makedirs()
+
+    def save(path: Path) -> None:
+        model.save_model(str(path))
+        metadata.notes["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    door.write_frame(f"{job.name}.cbm", save)
     text = msgspec.json.format(json.dumps(msgspec.to_builtins(metadata), allow_nan=False), indent=2)
     door.replace(f"{job.name}_metadata.json", text.encode())
     return TrainingOutcome(

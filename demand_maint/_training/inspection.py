@@ -43,6 +43,11 @@ def inspect(job: InspectJob) -> ModelInspection:
         Another loss than `job.loss`.
     """
     data = read_model_file(job.path, job.limit_bytes)
+    found = hashlib.sha256(data).hexdigest()
+    if job.sha256 is not None and found != job.sha256:
+        raise DamagedModelError(
+            f"The file's sha256 is {found[:16]}..., its metadata say {job.sha256[:16]}...: it was changed since. Copy it again."
+        )
     model = parse_cbm(data) if data.startswith(CBM_MAGIC) else read_pickle(data, job.limit_bytes)
     canonical = data if data.startswith(CBM_MAGIC) else cbm_bytes(model)
     facts = model_facts(model)

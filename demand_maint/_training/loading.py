@@ -123,7 +123,7 @@ def _loss_text(loss: dict[str, Any]) -> str:
     return f"{loss['type']}:{body}" if body else str(loss["type"])
 
 
-def parse_cbm(data: bytes) -> "CatBoostRegressor":
+def parse_cbm(data: bytes, **params: Any) -> "CatBoostRegressor":
     """Parse ``.cbm`` bytes as they are; only for bytes that were proven, or in a child process."""
     if not data.startswith(CBM_MAGIC):
         shown = "is empty" if not data else f"begins with {data[:4]!r}"
@@ -132,7 +132,7 @@ def parse_cbm(data: bytes) -> "CatBoostRegressor":
         )
     from catboost import CatBoostError, CatBoostRegressor  # noqa: PLC0415  # costs a second: only where a model is touched
 
-    model = CatBoostRegressor()
+    model = CatBoostRegressor(**params)
     try:
         model.load_model(blob=data)
     except (CatBoostError, MemoryError, UnicodeDecodeError, ValueError) as error:
@@ -244,7 +244,7 @@ def cbm_to_joblib(data: bytes) -> bytes:
     loss = loss_of(model)
     if loss.startswith(_EXPONENT_LOSSES):
         # a model loaded from .cbm forgets that predict() means exp(raw) for these; its dump shall remember
-        model.set_params(loss_function=loss)
+        model = parse_cbm(data, loss_function=loss)
     stream = io.BytesIO()
     joblib.dump(model, stream)
     return stream.getvalue()

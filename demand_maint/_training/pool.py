@@ -206,7 +206,7 @@ class WorkerPool:
         Parameters
         ----------
         metadata
-            Its features and loss are expected.
+            Its features and loss are expected; so is the sha256 that our own training notes there, of a ``.cbm``.
         rows
             A few sample rows in the order of the features, to be answered with finite numbers; made up where ``None``.
         output_directory
@@ -219,7 +219,9 @@ class WorkerPool:
         DamagedModelError
             Also where it crashed, hung or exhausted the child.
         """
+        noted = metadata.notes.get("sha256") if metadata is not None else None
         job = InspectJob(
+            sha256=noted if isinstance(noted, str) and Path(path).suffix == ".cbm" else None,
             path=os.fspath(path),
             output_directory=os.fspath(output_directory),
             name=f"inspected-{uuid.uuid4().hex[:12]}",

@@ -25,6 +25,8 @@ class InspectJob(Struct, frozen=True, kw_only=True, tag="inspect", tag_field="ta
 
     Parameters
     ----------
+    sha256
+        Digest the file was written with, where that is known.
     rows
         Sample rows (float, in the order of `features`) it has to answer with finite numbers; made up where empty.
     """
@@ -34,6 +36,7 @@ class InspectJob(Struct, frozen=True, kw_only=True, tag="inspect", tag_field="ta
     name: str
     features: tuple[str, ...] = ()
     loss: str | None = None
+    sha256: str | None = None
     rows: list[list[float]] = field(default_factory=list)
     limit_bytes: int = 512 << 20
     deadline_seconds: float = 120.0
