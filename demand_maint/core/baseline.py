@@ -9,8 +9,10 @@ from collections.abc import Mapping
 import numpy as np
 from msgspec import structs
 
+from demand_maint.core.difficulty import log_error_against
+from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import Baseline, ModelMetadata
-from demand_maint.core.view import DAY, HOUR, Floats, MetricsView, local_days
+from demand_maint.core.view import HOUR, Floats, MetricsView, local_days
 
 __all__ = [
     "FIRST_DAYS",
@@ -58,11 +60,14 @@ def baseline_from_days(
     naive_total = float(days["naive_abs_error"].sum())
     own_total = float(days["abs_error_naive"].sum())
     adjusted = naive_n >= 0.5 * n and naive_total > 0 and own_total > 0
+    centre, centre_days = _log_centre(days) if adjusted else (None, 0)
     return structs.replace(
         Baseline(mae=float(days["abs_error"].sum()) / n),
         skill=own_total / naive_total if adjusted else None,
         naive_mae=naive_total / naive_n if adjusted else None,
         log_scale=log_ratio_scale(days["abs_error_naive"], days["naive_abs_error"]) if adjusted else None,
+        log_centre=centre,
+        log_days=centre_days,
         n=int(n),
         days=int((days["n"] > 0).sum()),
         since=since,
@@ -71,8 +76,31 @@ def baseline_from_days(
     )
 
 
+def _log_centre(days: Mapping[str, Floats]) -> tuple[float | None, int]:
+    """Return where the sequential test is to start from, and the days behind it (of those with at least half the usual rows)."""
+    rows = days["naive_n"]
+    enough = rows > 0.5 * np.median(rows[rows > 0])
+    safe = np.where(enough, rows, np.nan)
+    values = log_error_against(
+        days["abs_error_naive"] / safe,
+        days["naive_abs_error"] / safe,
+        days["abs_actual"] / np.where(enough, days["n"], 1.0),
+    )
+    values = np.sort(values[np.isfinite(values)])
+    if len(values) == 0:
+        return None, 0
+    kept = values[1:-1] if len(values) >= LEAST_DAYS else values
+    return float(kept.mean()), len(values)
+
+
 def baseline_from_errors(
-    timestamps: Floats, abs_errors: Floats, naive_abs_errors: Floats, *, source: str = "out_of_sample"
+    timestamps: Floats,
+    abs_errors: Floats,
+    naive_abs_errors: Floats,
+    actuals: Floats,
+    grid: TimeGrid,
+    *,
+    source: str = "out_of_sample",
 ) -> Baseline | None:
     """Return the baseline of single out-of-sample rows.
 
@@ -82,13 +110,18 @@ def baseline_from_errors(
         Epoch seconds, (n,).
     abs_errors, naive_abs_errors
         Absolute errors of model and seasonal-naive forecast, (n,); NaN where there was no such forecast.
+    actuals
+        The truth, (n,).
+    grid
+        Tells the local days.
     """
     finite = np.isfinite(abs_errors)
     if not finite.any():
         return None
     stamps, own, naive = timestamps[finite], abs_errors[finite], naive_abs_errors[finite]
     known = np.isfinite(naive)
-    day = ((stamps - stamps.min()) // DAY).astype(np.int64)
+    day = grid.day(stamps)
+    day = day - day.min()
     count = int(day.max()) + 1
 
     def daily(values: Floats, rows: np.ndarray) -> Floats:
@@ -101,6 +134,7 @@ def baseline_from_errors(
         "naive_n": daily(np.ones_like(own), known),
         "naive_abs_error": daily(naive, known),
         "abs_error_naive": daily(own, known),
+        "abs_actual": daily(np.abs(actuals[finite]), every),
     }
     return baseline_from_days(days, since=float(stamps.min()), until=float(stamps.max()), source=source)
 

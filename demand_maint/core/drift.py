@@ -13,6 +13,7 @@ cumulative sum tests, Biometrika 58 (1971).
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, Protocol, Self, runtime_checkable
 
 import msgspec
@@ -69,24 +70,38 @@ class DriftState(Struct, frozen=True, kw_only=True):
     scale: float | None = None
 
 
+#: Height of the sum by false alarms per year, from `benchmarks.detector_scorecard` (the worst of its stationary streams).
+_HEIGHTS = {0.125: 13.0, 0.25: 11.0, 0.5: 9.0, 1.0: 6.9, 2.0: 5.6, 4.0: 4.2, 12.0: 2.75, 24.0: 2.05, 52.0: 1.3}
+
+
 def threshold(false_alarms_per_year: float) -> float:
     """Return the height of the cumulative sum that a stream in control passes so many times a year.
 
     >>> threshold(1.0) > threshold(12.0)
     True
     """
-    return max(2.0, 5.2 - 1.15 * math.log(false_alarms_per_year))
+    rates = sorted(_HEIGHTS)
+    wanted = min(max(false_alarms_per_year, rates[0]), rates[-1])
+    for low, high in pairwise(rates):
+        if wanted <= high:
+            share = math.log(wanted / low) / math.log(high / low)
+            return _HEIGHTS[low] + share * (_HEIGHTS[high] - _HEIGHTS[low])
+    return _HEIGHTS[rates[-1]]
 
 
 class DegradationTest:
     """Self-centring, self-scaling Page-Hinkley test in two grades.
+
+    Each day's figure is measured from the running centre in units of the running scale, widened by what one day tells about
+    the next (an AR(1) estimate), and summed above an allowance; the sum starts anew at zero. The allowance is larger while the
+    centre rests on few days. The test learns from days in control only.
 
     Parameters
     ----------
     retrain_per_year, warn_per_month
         False alarms the two grades may raise on a stream in control.
     centre, centre_days
-        Where the stream is expected to stand, and how many days of data that is worth.
+        Where the stream is expected to stand, and how many days of data that is worth; without it the first 7 days tell.
     scale, scale_days
         The same for its day-to-day standard deviation.
 
@@ -99,20 +114,26 @@ class DegradationTest:
     True
     """
 
-    ALLOWANCE = 0.5
+    ALLOWANCE = 0.2
+    UNSURE = 0.6
     CLIP = 3.0
+    BURN_IN = 7
+    MEMORY = 365.0
+    USUAL_SCALE = 0.3
 
     __slots__ = (
         "_centre",
         "_centre_days",
         "_days",
+        "_excess",
+        "_first",
+        "_last",
         "_onset",
+        "_persistence",
         "_retrain",
         "_scale",
         "_scale_days",
-        "_since_onset",
         "_sum",
-        "_sum_y",
         "_warn",
     )
 
@@ -121,47 +142,96 @@ class DegradationTest:
         retrain_per_year: float = 1.0,
         warn_per_month: float = 1.0,
         *,
-        centre: float = 0.0,
-        centre_days: float = 14.0,
-        scale: float = 0.15,
-        scale_days: float = 7.0,
+        centre: float | None = None,
+        centre_days: float = 28.0,
+        scale: float | None = None,
+        scale_days: float = 28.0,
     ) -> None:
         self._retrain = threshold(retrain_per_year)
         self._warn = min(threshold(12.0 * warn_per_month), self._retrain)
-        self._centre = centre
-        self._centre_days = centre_days
-        self._scale = scale
-        self._scale_days = scale_days
+        self._first: list[float] | None = [] if centre is None else None
+        self._centre = 0.0 if centre is None else centre
+        self._centre_days = float(self.BURN_IN) if centre is None else max(centre_days, 1.0)
+        self._scale = self.USUAL_SCALE if scale is None else max(scale, 0.02)
+        self._scale_days = (0.0 if centre is None else 5.0) if scale is None else max(scale_days, 1.0)
+        self._persistence = 0.15
+        self._last = 0.0
         self._sum = 0.0
-        self._sum_y = 0.0
+        self._excess = 0.0
         self._days = 0
-        self._since_onset = 0
         self._onset = -1
 
     def update(self, value: float) -> None:
-        """Take one day's log ratio; NaN is a day without a figure."""
+        """Take one day's figure; NaN is a day without one."""
         if math.isnan(value):
             return
+        if self._first is not None:
+            self._begin(value)
+            return
         excess = value - self._centre
-        z = min(max(excess / self._scale, -self.CLIP), self.CLIP)
-        total = self._sum + z - self.ALLOWANCE
+        z = excess / self._scale
+        wide = math.sqrt((1.0 + self._persistence) / (1.0 - self._persistence))
+        clip = self.CLIP
+        step = min(max(z / wide, -clip), clip) - self.ALLOWANCE - self.UNSURE / math.sqrt(self._centre_days)
+        total = self._sum + step
         if total <= 0.0:
-            self._sum, self._onset, self._since_onset, self._sum_y = 0.0, -1, 0, 0.0
+            self._sum = 0.0
+            self._onset = -1
         else:
             if self._onset < 0:
                 self._onset = self._days
-            self._since_onset += 1
-            self._sum_y += excess
-            self._sum = min(total, 2.0 * self._retrain)
+                self._excess = 0.0
+            self._excess += excess
+            self._sum = min(total, 1.5 * self._retrain)
         self._days += 1
-        if self._sum < self._warn:
+        if self._sum <= self._retrain:
             self._learn(z)
+        self._last = min(max(z, -2.5), 2.5)
+
+    def _begin(self, value: float) -> None:
+        """Collect the first days; their mean without the extremes is the centre."""
+        first = self._first
+        assert first is not None
+        first.append(value)
+        self._days += 1
+        if len(first) < self.BURN_IN:
+            return
+        kept = sorted(first)[1:-1]
+        self._centre = sum(kept) / len(kept)
+        spread = 1.2533 * sum(abs(v - self._centre) for v in first) / len(first)
+        days = self._scale_days + self.BURN_IN
+        self._scale = max((self._scale * self._scale_days + spread * self.BURN_IN) / days, 0.02)
+        self._scale_days = days
+        self._first = None
 
     def _learn(self, z: float) -> None:
-        self._centre_days = min(self._centre_days + 1.0, 60.0)
-        self._centre += z * self._scale / self._centre_days
-        self._scale_days = min(self._scale_days + 1.0, 60.0)
-        self._scale += (1.2533 * abs(z) - 1.0) * self._scale / self._scale_days
+        self._centre_days = min(self._centre_days + 1.0, self.MEMORY)
+        near = min(max(z, -2.5), 2.5)
+        self._centre += near * self._scale / self._centre_days
+        self._scale_days = min(self._scale_days + 1.0, self.MEMORY)
+        self._scale = max(self._scale * (1.0 + (1.27 * min(abs(z), 3.0) - 1.0) / self._scale_days), 0.02)
+        pull = 1.0 / max(self._scale_days, 40.0)
+        self._persistence = min(max(self._persistence + pull * (near * self._last - self._persistence), 0.0), 0.6)
+
+    def rearm(self, centre: float | None = None, centre_days: float = 0.0) -> None:
+        """Start the sum anew, as after an alarm that was dealt with.
+
+        Parameters
+        ----------
+        centre, centre_days
+            A new model's expected figure and the days behind it; by default the centre stays.
+            Scale and persistence are the stream's own and stay in any case.
+        """
+        self._sum, self._onset, self._excess = 0.0, -1, 0.0
+        if centre is not None:
+            self._centre, self._centre_days, self._first = centre, max(centre_days, 1.0), None
+
+    def recentre(self) -> None:
+        """Start the sum anew and let the next days tell the centre; scale and persistence stay."""
+        self.rearm()
+        self._first = []
+        self._centre_days = float(self.BURN_IN)
+        self._scale_days = min(self._scale_days, 60.0)
 
     @property
     def drift_detected(self) -> bool:
@@ -185,17 +255,17 @@ class DegradationTest:
 
     def summary(self) -> DriftState:
         """Return the state of the alarm; the caller knows which day the onset was."""
-        effect = math.expm1(self._sum_y / self._since_onset) if self._since_onset else None
+        ready = self._first is None
         return DriftState(
             retrain_alarm=self.drift_detected,
             warn_alarm=self.warning_detected,
             statistic=self._sum,
             retrain_threshold=self._retrain,
             warn_threshold=self._warn,
-            effect=effect,
+            effect=math.expm1(self._excess / (self._days - self._onset)) if self._onset >= 0 else None,
             days=self._days,
-            centre=self._centre,
-            scale=self._scale,
+            centre=self._centre if ready else None,
+            scale=self._scale if ready else None,
         )
 
     def state(self) -> dict[str, Any]:

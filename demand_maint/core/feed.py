@@ -1,10 +1,54 @@
-"""Faults of the feed: tell wrong truth from a wrong model, place by place."""
+"""Faults of the feed: tell wrong truth from a wrong model, place by place.
 
+A feed fault is a change of the *truth* that no demand makes: silence, gaps, one value for ever, values that are no numbers, a
+flood of zeros, negatives, another unit, lateness or repetition. Each place is compared with itself, at the same hours of the
+same weekday one to four weeks before; the comparison takes the median week, so that a fault of last week does not hide this
+week's. What lasts longer than that is no fault any more but the new truth, and suspicion ends by itself.
+"""
+
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
-from demand_maint.core.view import MetricsView, PlaceId
+from demand_maint.core.view import DAY, HOUR, Floats, MetricsView, PlaceId, local_days
 
-__all__ = ["FeedFault", "FeedState", "feed_state"]
+__all__ = ["FAULTS", "FeedFault", "FeedState", "classify", "feed_state"]
+
+#: Kinds by code, the graver first where two apply; 0 is a healthy feed.
+FAULTS: tuple[str, ...] = (
+    "",
+    "silent",
+    "invalid",
+    "negative",
+    "unit",
+    "constant",
+    "zeros",
+    "missing",
+    "duplicates",
+    "late",
+)
+_CODE = {name: code for code, name in enumerate(FAULTS)}
+_WORDS = {
+    "silent": "no truth arrives, though predictions are made",
+    "invalid": "values that are no numbers",
+    "negative": "negative values where there were none",
+    "unit": "all values changed by one large factor, as with another unit",
+    "constant": "one and the same value for hours",
+    "zeros": "zeros where there were none",
+    "missing": "half of the rows or more are missing",
+    "duplicates": "the same rows again and again",
+    "late": "most of the truth comes after the horizon",
+}
+#: Days whose rows can be taken out of the judgement again.
+FEED_DAYS = 35
+WEEKS = 4
+#: Rows a stretch needs before its values say anything.
+LEAST_ROWS = 6
+#: A level that changes by this factor or more, in nearly every hour, is another unit.
+UNIT_FACTOR = 5.0
+_NOTHING = {"minimum": float("inf"), "maximum": float("-inf")}
+#: Share of the places in fault from which the pool is.
+POOL_SHARE = 0.5
 
 
 class FeedFault(Struct, frozen=True, kw_only=True):
@@ -13,9 +57,9 @@ class FeedFault(Struct, frozen=True, kw_only=True):
     Parameters
     ----------
     kind
-        ``silent``, ``missing``, ``constant``, ``invalid``, ``zeros``, ``negative``, ``unit``, ``late`` or ``duplicates``.
+        One of `FAULTS`.
     since
-        First moment of the present fault, epoch seconds.
+        First moment of the present fault, epoch seconds, to the day.
     detail
         What was seen, in words.
     """
@@ -49,7 +93,230 @@ class FeedState(Struct, frozen=True, kw_only=True):
         return {fault.place: fault.kind for fault in self.faults}
 
 
-def feed_state(view: MetricsView, now: float) -> FeedState:
-    """Look at the truth of the last weeks, place by place."""
-    del view, now
-    return FeedState()
+def feed_state(view: MetricsView, now: float, horizon_seconds: float = DAY) -> FeedState:
+    """Look at the truth of the last weeks, place by place.
+
+    Whole local days tell what may be counted; the last hours of known truth tell what is wrong now. What is known ends with
+    the newest truth of any place, so that a usual delay is no silence; only where that end lies more than the horizon and a
+    day back, the whole feed is silent.
+
+    Parameters
+    ----------
+    now
+        Epoch seconds.
+    horizon_seconds
+        How long truth may take.
+    """
+    newest = view.newest
+    if newest is None:
+        return FeedState()
+    _, edges = local_days(view.grid, now - (FEED_DAYS + 7 * WEEKS) * DAY, now)
+    blocks = view.feed.blocks_by_place(edges)
+    if blocks["n"].size == 0:
+        return FeedState()
+    end = min(int(newest // HOUR), int(now // HOUR)) + 1
+    rows_a_day = max(DAY // max(view.grid.step, 1), 1)
+    codes = _by_day(blocks, edges[1:] <= end - 12, rows_a_day)
+    current, start = _now(view, end, rows_a_day)
+    missing = _last_settled(codes, edges, end) == _CODE["missing"]
+    current = np.where((current == 0) & missing, _CODE["missing"], current).astype(np.int8)
+    late_by = now - newest
+    silent = late_by > horizon_seconds + DAY and bool(blocks["expected"][:, -2:].sum() > 0)
+    return _state(view, edges, codes, current, start, now, late_by if silent else None)
+
+
+def classify(
+    recent: dict[str, Floats],
+    past: dict[str, Floats],
+    *,
+    settled: NDArray[np.bool_] | bool = True,
+    least_rows: int = LEAST_ROWS,
+) -> NDArray[np.int8]:
+    """Return the kind of fault (position in `FAULTS`) of each stretch.
+
+    Parameters
+    ----------
+    recent
+        Fields of the feed's sums over one stretch per element, any shape S.
+    past
+        The same stretch in earlier weeks, shape (weeks, S); stretches without rows are left out of the comparison.
+    settled
+        Whether the stretch's truth is complete, so that absence means something; shape S.
+    least_rows
+        Rows a stretch needs before a level means something; constancy always takes 6.
+    """
+    n, expected = recent["n"], recent["expected"]
+    with np.errstate(all="ignore"):
+        filled = past["n"] > 0
+        usual_n = _median(np.where(filled, past["n"], np.nan))
+        known = np.isfinite(usual_n)
+        usual_mean = _median(np.where(filled, past["total"] / past["n"], np.nan))
+        usual_zeros = _median(np.where(filled, past["zeros"] / past["n"], np.nan))
+        usual_flat = np.where(filled, past["maximum"] <= past["minimum"], False).any(axis=0)
+        usual_low = np.nanmin(np.where(filled, past["negatives"], np.nan), axis=0, initial=np.inf)
+        usual_late = _median(np.where(filled, past["late"] / past["n"], np.nan))
+        usual_double = _median(np.where(filled, past["duplicates"] / past["n"], np.nan))
+        usual_cover = _median(np.where(filled & (past["expected"] > 0), past["n"] / past["expected"], np.nan))
+        mean = recent["total"] / n
+        factor = mean / usual_mean
+        enough = n >= least_rows
+        codes = np.zeros(n.shape, dtype=np.int8)
+
+        def mark(name: str, where: NDArray[np.bool_]) -> None:
+            codes[where & (codes == 0)] = _CODE[name]
+
+        wanted = np.where(expected > 0, expected, np.where(known, usual_n, 0.0))
+        mark(
+            "silent", settled & (n == 0) & (recent["invalid"] == 0) & (wanted >= 1) & (known | (expected >= LEAST_ROWS))
+        )
+        mark("invalid", (recent["invalid"] >= 3) & (recent["invalid"] > 0.2 * (n + recent["invalid"])))
+        mark("negative", enough & (recent["negatives"] > 0.2 * n) & ~(usual_low > 0))
+        mark("unit", enough & known & (usual_mean > 0) & _other_unit(recent, past, filled, factor))
+        flat = (n >= LEAST_ROWS) & (recent["maximum"] <= recent["minimum"])
+        mark("constant", flat & (recent["maximum"] != 0) & ~usual_flat)
+        mark(
+            "zeros", enough & (recent["zeros"] > np.maximum(0.5, 3.0 * usual_zeros) * n) & known & (usual_zeros < 0.25)
+        )
+        cover = np.where(expected > 0, n / np.maximum(expected, 1.0), n / np.where(known, usual_n, np.inf))
+        mark(
+            "missing",
+            settled
+            & (wanted >= least_rows)
+            & known
+            & (cover < 0.5 * np.where(np.isfinite(usual_cover), usual_cover, 1.0)),
+        )
+        mark("duplicates", enough & (recent["duplicates"] > 0.5 * n) & ~(usual_double > 0.25))
+        mark("late", enough & (recent["late"] > 0.6 * n) & ~(usual_late > 0.3))
+    return codes
+
+
+def _other_unit(
+    recent: dict[str, Floats], past: dict[str, Floats], filled: NDArray[np.bool_], factor: Floats
+) -> NDArray[np.bool_]:
+    """Whether the level moved by a large factor and the extremes moved with it, as demand's own peaks do not."""
+    usual_top = _median(np.where(filled, past["maximum"], np.nan))
+    top = recent["maximum"] / usual_top
+    up = (factor >= UNIT_FACTOR) & (top >= UNIT_FACTOR)
+    down = (
+        (factor <= 1 / UNIT_FACTOR)
+        & (top <= 1 / UNIT_FACTOR)
+        & (usual_top >= 10.0)
+        & (recent["zeros"] < 0.5 * recent["n"])
+    )
+    huge = (recent["maximum"] >= 8.0 * usual_top) & (factor >= 3.0)
+    moved: NDArray[np.bool_] = (up | down | huge) & np.isfinite(usual_top)
+    return moved
+
+
+def _median(values: Floats) -> Floats:
+    """Median over the weeks that are no NaN, low one of the middle two; NaN where there is none."""
+    ordered = np.sort(values, axis=0)
+    count = np.isfinite(ordered).sum(axis=0)
+    middle = np.maximum((count - 1) // 2, 0)
+    chosen: Floats = np.take_along_axis(ordered, middle[None], axis=0)[0]
+    return chosen
+
+
+def _by_day(blocks: dict[str, Floats], settled: NDArray[np.bool_], rows_a_day: int) -> NDArray[np.int8]:
+    """Return the fault code of each place and day (P, D), zero for the first weeks, which only serve to compare."""
+    places, days = blocks["n"].shape
+    first = max(days - FEED_DAYS, 0)
+    recent = {name: values[:, first:] for name, values in blocks.items()}
+    past: dict[str, Floats] = {}
+    for name, values in blocks.items():
+        nothing = np.full((places, 7 * WEEKS), _NOTHING.get(name, 0.0))
+        padded = np.concatenate([nothing, values], axis=1)
+        starts = [7 * WEEKS + first - 7 * week for week in range(1, WEEKS + 1)]
+        past[name] = np.stack([padded[:, start : start + days - first] for start in starts])
+    codes = np.zeros((places, days), dtype=np.int8)
+    whole = np.broadcast_to(settled[first:], (places, days - first))
+    codes[:, first:] = classify(recent, past, settled=whole, least_rows=min(LEAST_ROWS, rows_a_day))
+    return codes
+
+
+def _now(view: MetricsView, end: int, rows_a_day: int) -> tuple[NDArray[np.int8], int]:
+    """Return the fault codes (P,) of the stretch of known truth that ends at hour `end`, and where it starts.
+
+    A short stretch finds at once what its values show; a long one, of a day or of 6 rows, finds silence too.
+    """
+    long = 24 * max(-(-LEAST_ROWS // rows_a_day), 1)
+    edges = np.array(
+        [
+            hour
+            for week in range(WEEKS, -1, -1)
+            for hour in (end - 168 * week - long, end - 168 * week - 6, end - 168 * week)
+        ],
+        dtype=np.int64,
+    )
+    sums = view.feed.blocks_by_place(edges)
+    short = {name: values[:, 1::3] for name, values in sums.items()}
+    whole = {name: _join(name, values[:, 0::3], values[:, 1::3]) for name, values in sums.items()}
+    codes = [
+        classify(
+            {name: values[:, -1] for name, values in part.items()},
+            {name: values[:, :-1].T for name, values in part.items()},
+            settled=settled,
+            least_rows=least,
+        )
+        for part, settled, least in ((short, False, LEAST_ROWS), (whole, True, min(LEAST_ROWS, rows_a_day)))
+    ]
+    gaps = codes[1] == _CODE["missing"]  # a day that is still filling; whole days tell
+    found = np.where(codes[0] > 0, codes[0], np.where(gaps, 0, codes[1])).astype(np.int8)
+    return found, end - long
+
+
+def _join(name: str, left: Floats, right: Floats) -> Floats:
+    if name == "minimum":
+        return np.minimum(left, right)
+    return np.maximum(left, right) if name == "maximum" else left + right
+
+
+def _last_settled(codes: NDArray[np.int8], edges: NDArray[np.int64], end: int) -> NDArray[np.int8]:
+    """Return each place's code on the newest day whose truth should be complete."""
+    days = np.flatnonzero(edges[1:] <= end - 12)
+    return codes[:, days[-1]] if len(days) else np.zeros(len(codes), dtype=np.int8)
+
+
+def _state(
+    view: MetricsView,
+    edges: NDArray[np.int64],
+    codes: NDArray[np.int8],
+    current: NDArray[np.int8],
+    start: int,
+    now: float,
+    silent_for: float | None,
+) -> FeedState:
+    excluded = [
+        (int(place), int(edges[day]), int(edges[day + 1])) for place, day in zip(*np.nonzero(codes), strict=True)
+    ]
+    faults: list[FeedFault] = []
+    stretches = _merged(excluded)
+    for place in np.flatnonzero(current).tolist():
+        name = FAULTS[int(current[place])]
+        begun = min((first for code, first, last in stretches if code == place and last >= start), default=start)
+        since = min(begun, start)
+        excluded.append((place, start, int(now // HOUR) + 1))
+        faults.append(FeedFault(place=view.places[place], kind=name, since=float(since * HOUR), detail=_WORDS[name]))
+    pool = f"no truth at all for {silent_for / HOUR:.0f} hours" if silent_for is not None else _pool(codes, faults)
+    return FeedState(faults=tuple(faults), excluded=_merged(excluded), pool=pool)
+
+
+def _merged(stretches: list[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:
+    """Join stretches of one place that touch or overlap, so that no row is taken out twice."""
+    joined: list[tuple[int, int, int]] = []
+    for place, first, last in sorted(stretches):
+        if joined and joined[-1][0] == place and first <= joined[-1][2]:
+            joined[-1] = (place, joined[-1][1], max(joined[-1][2], last))
+        else:
+            joined.append((place, first, last))
+    return tuple(joined)
+
+
+def _pool(codes: NDArray[np.int8], faults: list[FeedFault]) -> str | None:
+    """Name what is wrong with at least half of the places that were well in the last week or are in fault now."""
+    alive = max(int((codes[:, -7:] == 0).any(axis=1).sum()), len(faults), 1)
+    if not faults or len(faults) < POOL_SHARE * alive:
+        return None
+    kinds = [fault.kind for fault in faults]
+    worst = max(sorted(set(kinds)), key=kinds.count)
+    return f"{len(faults)} of {alive} places: {_WORDS[worst]}"

@@ -5,7 +5,6 @@ day ends or old rows are corrected, so whoever asks often keeps it. `window_heal
 sums and is cheap. All is recomputed from the hourly sums; nothing here remembers anything.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ from msgspec import Struct, field, structs
 
 from demand_maint.config import Config, PolicyConfig
 from demand_maint.core.baseline import FIRST_DAYS, first_days_baseline
-from demand_maint.core.difficulty import daily_log_ratio
+from demand_maint.core.difficulty import daily_series
 from demand_maint.core.drift import DegradationTest, Detector, DriftState, run_detector
 from demand_maint.core.feed import FeedFault, FeedState, feed_state
 from demand_maint.core.places import PlaceHealth, place_health
@@ -25,7 +24,7 @@ __all__ = ["DailyState", "HealthReport", "Status", "VersionHealth", "assess", "d
 
 Status = Literal["insufficient_data", "healthy", "degraded", "critical"]
 #: Days the sequential test looks back.
-TEST_DAYS = 120
+TEST_DAYS = 400
 #: Share of a window's rows that need a seasonal-naive forecast for the adjusted method.
 NAIVE_SHARE = 0.5
 
@@ -226,23 +225,62 @@ def daily_state(
 ) -> DailyState:
     """Look at the whole days up to `now`: the feed, the sequential test and the places."""
     policy = config.policy
-    begin = max(since if since is not None else now - TEST_DAYS * DAY, now - TEST_DAYS * DAY)
+    begin = now - TEST_DAYS * DAY
     have = 0
     if baseline is None:
-        baseline, have = first_days_baseline(view, since=begin, now=now, champion=champion)
-    feed = feed_state(view, now) if policy.feed_fault_guard else FeedState()
-    if policy.method == "raw" and not policy.sequential_test:
-        return DailyState(baseline=baseline, baseline_days=have, feed=feed, excluded=feed.excluded)
-    days, edges = local_days(view.grid, begin, now)
+        start = begin if since is None else max(since, begin)
+        baseline, have = first_days_baseline(view, since=start, now=now, champion=champion)
+    feed = feed_state(view, now, config.horizon_seconds) if policy.feed_fault_guard else FeedState()
     drift = DriftState()
-    if len(days) and baseline is not None:
-        series = daily_log_ratio(view, edges, champion, feed, adjusted=_adjusts(policy, baseline))
-        test = detector() if detector is not None else _test(policy, baseline)
-        drift = run_detector(test, series.tolist(), (edges[:-1] * HOUR).tolist())
-    places = place_health(view, now, champion, since, feed, policy.false_discovery_rate)
+    if policy.sequential_test:
+        drift = _drift(view, baseline, now, policy, champion, since, feed, detector)
+    places: tuple[PlaceHealth, ...] = ()
+    if policy.method != "raw":
+        places = place_health(view, now, champion, since, feed, policy.false_discovery_rate)
     return DailyState(
         drift=drift, places=places, feed=feed, baseline=baseline, baseline_days=have, excluded=feed.excluded
     )
+
+
+def _drift(
+    view: MetricsView,
+    baseline: Baseline | None,
+    now: float,
+    policy: PolicyConfig,
+    champion: int | None,
+    since: float | None,
+    feed: FeedState,
+    make: Callable[[], Detector] | None,
+) -> DriftState:
+    """Run the sequential test over the whole days kept; earlier champions' days teach it the stream's noise."""
+    days, edges = local_days(view.grid, now - TEST_DAYS * DAY, now)
+    first = 0
+    if since is not None and champion is not None:
+        first = int(np.searchsorted(edges[:-1] * HOUR, since, side="left"))
+    adjusted = policy.method == "difficulty_adjusted"
+    series = daily_series(view, edges, champion, min(first, len(days)), feed, adjusted=adjusted)
+    values, starts = series.values.tolist(), series.starts.tolist()
+    if make is not None:
+        return run_detector(make(), values[first:], starts[first:])
+    test = DegradationTest(policy.max_false_retrains_per_year, policy.max_false_warnings_per_month)
+    for value in values[:first]:
+        test.update(value)
+    if baseline is not None and baseline.log_centre is not None and adjusted:
+        weight = float(min(max(baseline.log_days, 1), 60))
+        if test.summary().centre is not None:
+            test.rearm(baseline.log_centre, weight)
+        else:
+            test = DegradationTest(
+                policy.max_false_retrains_per_year,
+                policy.max_false_warnings_per_month,
+                centre=baseline.log_centre,
+                centre_days=weight,
+                scale=baseline.log_scale,
+                scale_days=min(weight, 28.0),
+            )
+    elif first > 0:
+        test.recentre()
+    return run_detector(test, values[first:], starts[first:])
 
 
 def window_health(
@@ -305,21 +343,6 @@ def window_health(
 
 def _adjusts(policy: PolicyConfig, baseline: Baseline | None) -> bool:
     return policy.method == "difficulty_adjusted" and baseline is not None and baseline.skill is not None
-
-
-def _test(policy: PolicyConfig, baseline: Baseline) -> DegradationTest:
-    adjusted = _adjusts(policy, baseline)
-    centre = (
-        math.log(baseline.skill) if adjusted and baseline.skill else math.log(baseline.mae) if baseline.mae > 0 else 0.0
-    )
-    return DegradationTest(
-        policy.max_false_retrains_per_year,
-        policy.max_false_warnings_per_month,
-        centre=centre,
-        centre_days=float(max(min(baseline.days, 28), 3)),
-        scale=max(baseline.log_scale or 0.15, 0.02),
-        scale_days=float(max(min(baseline.days, 28), 5)) if baseline.log_scale else 3.0,
-    )
 
 
 def _figures(

@@ -38,6 +38,9 @@ class Baseline(Struct, frozen=True, kw_only=True):
         That seasonal-naive error.
     log_scale
         Robust standard deviation of the daily log ratio (error / naive error); ``None`` until known.
+    log_centre, log_days
+        Mean of `core.difficulty.log_error_against` over the reference days, and how many they were: where the sequential test
+        starts from; ``None`` lets the first days of service tell.
     n, days
         Rows and days behind the figures.
     since, until
@@ -50,6 +53,8 @@ class Baseline(Struct, frozen=True, kw_only=True):
     skill: float | None = None
     naive_mae: float | None = None
     log_scale: float | None = None
+    log_centre: float | None = None
+    log_days: int = 0
     n: int = 0
     days: int = 0
     since: float | None = None
