@@ -337,7 +337,10 @@ class ModelDeployer:
         text = f"Version {commit.champion} {done} (commit {commit.number})."
         if commit.verdict is not None:
             text += f" Verdict: {commit.verdict.verdict}."
-        stale = self.exports.stale()
+        try:
+            stale = self.exports.stale()
+        except OSError as error:  # the commit stands whatever the disk says now
+            return f"{text} Exports could not be looked at: {error}."
         return f"{text} Not exported yet: {', '.join(stale)}." if stale else text
 
 

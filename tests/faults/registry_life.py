@@ -126,12 +126,28 @@ class Life:
         self.snapshots = SnapshotStore(self.door, "sums", keep=2)
         self.decisions = DecisionJournal(self.door, self.clock)
 
+    @classmethod
+    def resumed(cls, root: Path, disk: Disk, sources: Path, known: Known) -> "Life":
+        """Go on with a life of which `known` was told."""
+        life = cls(root, disk, sources)
+        life.known = known
+        life._identity, life._state = 100, known.state
+        return life
+
     def step(self, name: str) -> None:
         """Live through one step; what it acknowledged is in `known` afterwards."""
+        self.act(name)
+        self.known = self.knowledge(name)
+
+    def act(self, name: str) -> None:
+        """Do one step."""
         self.clock.advance(60.0)
         getattr(self, f"_{name}")()
+
+    def knowledge(self, name: str) -> Known:
+        """Return what is known after the step of this name was done."""
         head = self.registry.head()
-        self.known = Known(
+        return Known(
             commit=head.number if head else 0,
             identity=self.registry.version(head.champion).metadata.rows if head else 0,
             versions=frozenset(self.registry.versions()),
