@@ -143,15 +143,13 @@ class Drain:
         """Segments that were begun and are gone: somebody else has sealed them."""
         return [path for path in self._cursors if not self._door.exists(path)]
 
-    def read(self, now: float, *, write: bool) -> Iterator[DrainedRows]:
-        """Rows committed since the last call; `write` notes them down beside the segments."""
+    def read(self, now: float) -> Iterator[DrainedRows]:
+        """Rows committed since the last call, writer by writer in the order in which they were logged."""
         stamp = float(int(now))
         for name in self._door.listdir(JOURNAL):
             writer = self._writers.setdefault(name, _Writer(name))
             self._look(writer)
-            found = self._read_writer(writer, stamp, write=write)
-            if found is not None:
-                yield found
+            yield from self._read_writer(writer, stamp)
 
     def has_new(self) -> bool:
         """Whether any writer has committed something that was not read; cheap where nothing was."""
@@ -308,19 +306,22 @@ class Drain:
             rows, place, observed = chosen(rows, good), place[good], observed[good]
         return DrainedRows(writer.name, rows, place.astype(np.uint32), observed)
 
-    def _read_writer(self, writer: _Writer, stamp: float, *, write: bool) -> DrainedRows | None:
-        parts: list[DrainedRows] = []
-        for segment in list(writer.segments.values()):
-            found = self._read_records(segment, stamp, write=write) if segment.is_records else self._read_blocks(
-                segment, stamp, write=write
-            )  # fmt: skip
+    def _read_writer(self, writer: _Writer, stamp: float) -> Iterator[DrainedRows]:
+        records: list[DrainedRows] = []
+        blocks: list[DrainedRows] = []
+        # blocks first: a record that is older than a block read here is read here too
+        for segment in sorted(writer.segments.values(), key=lambda one: (one.is_records, one.head.number)):
+            found = self._read_records(segment, stamp) if segment.is_records else self._read_blocks(segment, stamp)
             if found is not None and len(found[0]):
-                parts.append(self._with_places(writer, *found))
-        if not parts:
-            return None
-        return parts[0] if len(parts) == 1 else _in_order(parts)
+                (records if segment.is_records else blocks).append(self._with_places(writer, *found))
+        if not blocks:
+            yield from records
+        elif len(records) + len(blocks) == 1:
+            yield blocks[0]
+        else:
+            yield _in_order([*blocks, *records])
 
-    def _read_records(self, segment: _Segment, stamp: float, *, write: bool) -> tuple[Rows, NDArray[np.float64]] | None:
+    def _read_records(self, segment: _Segment, stamp: float) -> tuple[Rows, NDArray[np.float64]] | None:
         cursor = segment.cursor
         if cursor.done >= segment.head.capacity and not cursor.holes:
             return None
@@ -340,12 +341,10 @@ class Drain:
         cursor.holes = [hole for hole in cursor.holes if hole not in late] + holes
         cursor.done = end
         self._note(segment, [(hole, hole + 1) for hole in late] + ([(before, end)] if end > before else []), stamp)
-        if write:
-            self.flush_notes(segment)
         rows, kept = _record_rows(segment, indices)
         return rows, self._observed(segment, kept, stamp)
 
-    def _read_blocks(self, segment: _Segment, stamp: float, *, write: bool) -> tuple[Rows, NDArray[np.float64]] | None:
+    def _read_blocks(self, segment: _Segment, stamp: float) -> tuple[Rows, NDArray[np.float64]] | None:
         start = max(segment.cursor.done, HEADER_BYTES)
         shapes, at, end = read_blocks(segment.data, start)
         if not shapes:
@@ -353,8 +352,6 @@ class Drain:
         rows = joined(shapes)
         segment.cursor.done = end
         self._note(segment, [(start, end)], stamp)
-        if write:
-            self.flush_notes(segment)
         return rows, self._observed(segment, at, stamp)
 
     def _observed(self, segment: _Segment, at: NDArray[np.int64], stamp: float) -> NDArray[np.float64]:

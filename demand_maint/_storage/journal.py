@@ -506,7 +506,7 @@ class Journal:
     def _demand(self, value: Any) -> float:
         """`value` as a float, NaN where it is none; the drain counts it for its place."""
         number = _number(value)
-        if number != number and not (value.__class__ is float):
+        if number != number and value.__class__ is not float:
             self.examples.append(shown(value))
         return number
 

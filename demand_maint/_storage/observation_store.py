@@ -32,6 +32,7 @@ __all__ = ["ObservationStore"]
 DAY = 86400
 _CHUNK = 16_384
 _PAUSE = 0.0005
+_LATEST = 4_294_000_000.0
 _SNAPSHOT = "metrics"
 _COLUMNS = ("place", "version", "kind", "predicted", "actual", "timestamp", "observed_at", "order")
 _log = get_logger("store")
@@ -184,7 +185,7 @@ class ObservationStore:
         self.drained_at = now
         if self._buffer is None and self.drain_reader.has_new():
             self._buffer = self._load_buffer()
-        for part in self.drain_reader.read(now, write=lead):
+        for part in self.drain_reader.read(now):
             for events in self._chunks(part):
                 matured += self._ingest(self.buffer, events)
                 self._unsaved += len(events)
@@ -204,13 +205,20 @@ class ObservationStore:
             yield self._events(rows, part.place[here], part.observed_at[here])
 
     def _events(self, rows: Rows, place: NDArray[np.uint32], observed_at: NDArray[np.float64]) -> Events:
-        sane = (rows.time >= 0) & (rows.time <= 4_294_000_000)
-        if not sane.all():
+        if not (len(rows) and rows.time.min() >= 0 and rows.time.max() <= _LATEST):
+            sane = (rows.time >= 0) & (rows.time <= _LATEST)
             self.metrics.counts["invalid_timestamps"] += int((~sane).sum())
             rows = chosen(rows, sane)
             place, observed_at = place[sane], observed_at[sane]
-        slot = self.grid.floor(rows.time)
-        return to_events(rows, place, np.maximum(slot, 0), observed_at)
+        return to_events(rows, place, self._slots(rows.time), observed_at)
+
+    def _slots(self, times: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Slots of times, which mostly come in runs of equal ones."""
+        starts = np.flatnonzero(times[1:] != times[:-1]) + 1
+        if len(starts) * 4 > len(times):
+            return np.maximum(self.grid.floor(times), 0)
+        starts = np.concatenate([[0], starts])[: len(times)]
+        return np.repeat(np.maximum(self.grid.floor(times[starts]), 0), np.diff(starts, append=len(times)))
 
     def _ingest(self, buffer: RowBuffer, events: Events) -> int:
         return self.metrics.take(buffer, events) if len(events) else 0

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from demand_maint.core.hour_table import HOUR, HourTable
+from demand_maint.core.hour_table import Cells, HourTable
 
 __all__ = ["FEED_FIELDS", "FeedSums"]
 
@@ -40,37 +40,41 @@ class FeedSums:
         self._table = HourTable(FEED_FIELDS, lowest=("minimum",), highest=("maximum",))
 
     def add(
-        self, place: NDArray[Any], slot: NDArray[np.int64], actual: NDArray[np.float64], late: NDArray[np.bool_]
+        self,
+        place: NDArray[Any],
+        slot: NDArray[np.int64],
+        actual: NDArray[np.float64],
+        late: NDArray[np.bool_],
+        cells: Cells | None = None,
     ) -> None:
-        """Add truths of keys that had none."""
-        columns: dict[str, NDArray[np.float64] | None] = {
-            "n": None,
-            "total": actual,
-            "minimum": actual,
-            "maximum": actual,
-            "zeros": (actual == 0).astype(np.float64),
-            "negatives": (actual < 0).astype(np.float64),
-        }
+        """Add truths of keys that had none; `cells` are those of the rows where known."""
+        here = cells if cells is not None else Cells(place, slot)
+        parts = {"n": here.counts, "total": here.sum(actual)}
+        lowest = float(actual.min())
         if late.any():
-            columns["late"] = late.astype(np.float64)
-        self._table.add(place, slot // HOUR, columns)
+            parts["late"] = here.sum(late)
+        if lowest < 0:
+            parts["negatives"] = here.sum(actual < 0)
+        if lowest <= 0:
+            parts["zeros"] = here.sum(actual == 0)
+        self._table.add(here, parts, {"minimum": actual, "maximum": actual})
 
     def restate(
         self, place: NDArray[Any], slot: NDArray[np.int64], before: NDArray[np.float64], after: NDArray[np.float64]
     ) -> None:
         """Put corrected truths in the place of earlier ones."""
-        columns: dict[str, NDArray[np.float64] | None] = {
-            "total": after - before,
-            "minimum": after,
-            "maximum": after,
-            "zeros": (after == 0).astype(np.float64) - (before == 0),
-            "negatives": (after < 0).astype(np.float64) - (before < 0),
+        here = Cells(place, slot)
+        parts = {
+            "total": here.sum(after - before),
+            "zeros": here.sum((after == 0).astype(np.float64) - (before == 0)),
+            "negatives": here.sum((after < 0).astype(np.float64) - (before < 0)),
         }
-        self._table.add(place, slot // HOUR, columns)
+        self._table.add(here, parts, {"minimum": after, "maximum": after})
 
-    def count(self, name: str, place: NDArray[Any], slot: NDArray[np.int64]) -> None:
+    def count(self, name: str, place: NDArray[Any], slot: NDArray[np.int64], cells: Cells | None = None) -> None:
         """Count one of ``invalid``, ``duplicates``, ``expected`` per row."""
-        self._table.add(place, slot // HOUR, {name: None})
+        here = cells if cells is not None else Cells(place, slot)
+        self._table.add(here, {name: here.counts})
 
     def blocks_by_place(self, edges: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
         """Each figure over each of the B blocks between B + 1 ascending `edges` (hours); arrays of shape (P, B)."""

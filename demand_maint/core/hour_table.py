@@ -6,11 +6,70 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HOUR", "HourTable", "Layout"]
+__all__ = ["HOUR", "Cells", "HourTable", "Layout"]
 
 HOUR = 3600
 Layout = tuple[str, ...]
-_SPARSE = 4  # a batch touching this many times more cells than it has rows is added cell by cell
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+_SPARSE = 4  # rows that touch this many times more cells than they are many are summed cell by cell
+
+
+class Cells:
+    """Which (hour, place) each row of a batch falls into; sums of rows per cell.
+
+    Where rows are many for their hours and places, a *part* has one value per cell of that whole rectangle; where they are
+    few, one per cell that they touch.
+    """
+
+    __slots__ = ("_counts", "_index", "_length", "dense", "first", "hours", "places", "rows", "width")
+
+    def __init__(self, place: NDArray[Any], slot: Ints) -> None:
+        self.rows = len(slot)
+        self.width = int(place.max()) + 1
+        self.first, last = int(slot.min()) // HOUR, int(slot.max()) // HOUR
+        count = last - self.first + 1
+        self.dense = count * self.width <= max(_SPARSE * self.rows, 4096)
+        self._counts: Floats | None = None
+        if self.dense:
+            self.hours = np.arange(self.first, last + 1)
+            self._index = place.astype(np.intp)
+            if count > 1:
+                self._index += (_hours(slot) - self.first) * self.width
+            self._length = count * self.width
+            self.places: Ints | None = None
+            return
+        cell = (_hours(slot) - self.first) * self.width + place
+        cells, self._index = np.unique(cell, return_inverse=True)
+        self._length = len(cells)
+        self.hours = cells // self.width + self.first
+        self.places = cells % self.width
+
+    @property
+    def counts(self) -> Floats:
+        """Rows per cell."""
+        if self._counts is None:
+            self._counts = np.bincount(self._index, minlength=self._length).astype(np.float64)
+        return self._counts
+
+    def sum(self, values: NDArray[Any]) -> Floats:
+        """Sum of `values`, one per row, per cell."""
+        return np.bincount(self._index, values, self._length)
+
+    def extreme(self, values: Floats, operate: Any, table: Floats) -> None:
+        """Widen `table`, one value per cell, by `values`."""
+        better = np.flatnonzero(operate(values, table[self._index]) != table[self._index])
+        if len(better):
+            operate.at(table, self._index[better], values[better])
+
+
+def _hours(slot: Ints) -> Ints:
+    """Hours of slots, which mostly come in runs of equal ones."""
+    starts = np.flatnonzero(slot[1:] != slot[:-1]) + 1
+    if len(starts) * 4 > len(slot):
+        return slot // HOUR
+    starts = np.concatenate([[0], starts])
+    return np.repeat(slot[starts] // HOUR, np.diff(starts, append=len(slot)))
 
 
 class HourTable:
@@ -29,10 +88,11 @@ class HourTable:
     slice and a query over all places reads `totals`, one line per hour.
     """
 
-    __slots__ = ("_data", "_hours", "_n", "_special", "_totals", "fields", "places")
+    __slots__ = ("_data", "_field", "_hours", "_n", "_special", "_totals", "fields", "places")
 
     def __init__(self, fields: Layout, lowest: Layout = (), highest: Layout = ()) -> None:
         self.fields = fields
+        self._field = {name: i for i, name in enumerate(fields)}
         self.places = 0
         self._n = 0
         self._special: dict[int, Any] = {fields.index(name): np.minimum for name in lowest}
@@ -42,100 +102,62 @@ class HourTable:
         self._totals = np.empty((0, len(fields)))
 
     @property
-    def hours(self) -> NDArray[np.int64]:
+    def hours(self) -> Ints:
         """Hours that hold anything, ascending."""
         return self._hours[: self._n]
 
     @property
-    def data(self) -> NDArray[np.float64]:
+    def data(self) -> Floats:
         """Figures as (hours, fields, places)."""
         return self._data[: self._n, :, : self.places]
 
     @property
-    def totals(self) -> NDArray[np.float64]:
+    def totals(self) -> Floats:
         """Figures over all places as (hours, fields)."""
         return self._totals[: self._n]
 
-    def add(
-        self, place: NDArray[Any], hour: NDArray[np.int64], columns: Mapping[str, NDArray[np.float64] | None]
-    ) -> None:
-        """Add rows: one value per row for each named figure, or ``None`` to count rows; other figures stay."""
-        if not len(hour):
+    def add(self, cells: Cells, parts: Mapping[str, Floats], extremes: Mapping[str, Floats] | None = None) -> None:
+        """Add `parts`, one value per cell; widen the `extremes`, one value per row."""
+        if cells.dense:
+            self._reserve(cells.hours, cells.width)
+            at = int(np.searchsorted(self.hours, cells.first))
+            rows = slice(at, at + len(cells.hours))
+            shape = (len(cells.hours), cells.width)
+            for name, part in parts.items():
+                grid = part.reshape(shape)
+                field = self._field[name]
+                self._data[rows, field, : cells.width] += grid
+                self._totals[rows, field] += grid.sum(axis=1)
+            for name, values in (extremes or {}).items():
+                field = self._field[name]
+                table = np.ascontiguousarray(self._data[rows, field, : cells.width]).reshape(-1)
+                cells.extreme(values, self._special[field], table)
+                self._data[rows, field, : cells.width] = table.reshape(shape)
+                self._totals[rows, field] = self._special[field].reduce(self._data[rows, field], axis=1)
             return
-        first, last = int(hour[0]), int(hour[-1])
-        if first == last and (hour == first).all():
-            self._add_hour(first, place, columns)
-            return
-        present = np.unique(hour)
-        width = int(place.max()) + 1
-        self._reserve(present, width)
-        at = np.searchsorted(self.hours, present)
-        row = np.searchsorted(present, hour)
-        cell = row * width + place
-        if len(present) * width > _SPARSE * len(hour):
-            self._add_cells(cell, at, width, columns)
-            return
-        for name, values in columns.items():
-            field = self.fields.index(name)
-            if field in self._special:
-                operate = self._special[field]
-                part = np.full(len(present) * width, self._neutral(field))
-                operate.at(part, cell, values)
-                part = part.reshape(len(present), width)
-                self._data[at, field, :width] = operate(self._data[at, field, :width], part)
-                self._totals[at, field] = operate(self._totals[at, field], operate.reduce(part, axis=1))
-            else:
-                part = np.bincount(cell, values, len(present) * width).reshape(len(present), width)
-                self._data[at, field, :width] += part
-                self._totals[at, field] += part.sum(axis=1)
-
-    def _add_hour(self, hour: int, place: NDArray[Any], columns: Mapping[str, NDArray[np.float64] | None]) -> None:
-        if self._n and self._hours[self._n - 1] == hour and int(place.max()) < self.places:
-            at = self._n - 1
-        else:
-            self._reserve(np.array([hour]), int(place.max()) + 1)
-            at = int(np.searchsorted(self.hours, hour))
-        block, total = self._data[at], self._totals[at]
-        for name, values in columns.items():
-            field = self.fields.index(name)
-            if field in self._special:
-                operate = self._special[field]
-                operate.at(block[field], place, values)
-                total[field] = operate(total[field], operate.reduce(values))
-            else:
-                part = np.bincount(place, values)
-                block[field, : len(part)] += part
-                total[field] += part.sum()
-
-    def _add_cells(
-        self, cell: NDArray[Any], at: NDArray[Any], width: int, columns: Mapping[str, NDArray[np.float64] | None]
-    ) -> None:
-        cells, inverse = np.unique(cell, return_inverse=True)
-        rows, places = at[cells // width], cells % width
-        for name, values in columns.items():
-            field = self.fields.index(name)
-            if field in self._special:
-                operate = self._special[field]
-                part = np.full(len(cells), self._neutral(field))
-                operate.at(part, inverse, values)
-                self._data[rows, field, places] = operate(self._data[rows, field, places], part)
-                operate.at(self._totals, (rows, field), part)
-            else:
-                part = np.bincount(inverse, values, len(cells))
-                self._data[rows, field, places] += part
-                np.add.at(self._totals, (rows, field), part)
+        self._reserve(np.unique(cells.hours), cells.width)
+        hours = np.searchsorted(self.hours, cells.hours)
+        for name, part in parts.items():
+            self._data[hours, self._field[name], cells.places] += part
+            np.add.at(self._totals, (hours, self._field[name]), part)
+        for name, values in (extremes or {}).items():
+            field = self._field[name]
+            table = self._data[hours, field, cells.places]
+            cells.extreme(values, self._special[field], table)
+            self._data[hours, field, cells.places] = table
+            self._special[field].at(self._totals, (hours, field), table)
 
     def _neutral(self, field: int) -> float:
         operate = self._special.get(field)
         return 0.0 if operate is None else (np.inf if operate is np.minimum else -np.inf)
 
-    def _fresh(self, hours: int, places: int) -> NDArray[np.float64]:
+    def _fresh(self, hours: int, places: int) -> Floats:
         block = np.zeros((hours, len(self.fields), places))
         for field in self._special:
             block[:, field] = self._neutral(field)
         return block
 
-    def _reserve(self, hours: NDArray[np.int64], places: int) -> None:
+    def _reserve(self, hours: Ints, places: int) -> None:
         """Make room for `hours` (unique, ascending) and at least `places` places."""
         wide = self._data.shape[2]
         if places > wide:
@@ -183,7 +205,7 @@ class HourTable:
             self._totals[keep : self._n] = self._fresh(1, 1)[:, :, 0]
             self._n = keep
 
-    def gather(self, targets: NDArray[np.int64]) -> None:
+    def gather(self, targets: Ints) -> None:
         """Move the first ``len(targets)`` hours into the hours `targets` (ascending, each at or before its source)."""
         count = len(targets)
         if not count:

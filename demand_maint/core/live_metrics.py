@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demand_maint.core.feed_sums import FeedSums
+from demand_maint.core.hour_table import HOUR, Cells
 from demand_maint.core.metrics import HourlySums
 from demand_maint.core.observations import Events, Outcome, RowBuffer
 from demand_maint.core.records import MaturedBatch
 from demand_maint.core.timegrid import TimeGrid
 
-__all__ = ["HOUR", "LiveMetrics", "RetractingTracker", "Tracker"]
-
-HOUR = 3600
+__all__ = ["LiveMetrics", "RetractingTracker", "Tracker"]
 
 
 class Tracker(Protocol):
@@ -82,11 +81,15 @@ class LiveMetrics:
                 self.counts[name] += number
         if outcome.unpredicted is not None:
             self.sums.count_predictions(*outcome.unpredicted, -1.0)
+        # where every row is new and complete, all figures share the rows' cells
+        cells = None
+        if outcome.all_new and outcome.added is not None:
+            cells = Cells(outcome.added.place, outcome.added.slot)
         if outcome.predicted is not None:
-            self.sums.count_predictions(*outcome.predicted)
+            self.sums.count_predictions(*outcome.predicted, cells=cells)
         if outcome.expected is not None:
-            self.feed.count("expected", *outcome.expected)
-        self._apply_feed(outcome)
+            self.feed.count("expected", *outcome.expected, cells=cells)
+        self._apply_feed(outcome, cells)
         if outcome.retracted is not None:
             self.sums.retract(outcome.retracted)
             self.past_changes += 1
@@ -96,7 +99,7 @@ class LiveMetrics:
         added = outcome.added
         if added is None:
             return 0
-        self.sums.add(added)
+        self.sums.add(added, cells)
         self._note_past(added.slot)
         for tracker in self.trackers.values():
             tracker.update(added)
@@ -127,20 +130,23 @@ class LiveMetrics:
     def compact(self, before: float) -> None:
         """Merge hours of local days that ended before `before` into one, at the hour in which the day began."""
         edge = int(self.grid.day_start(self.grid.day(np.array([before])))[0]) // HOUR
-        for hours, gather in (
-            (self.sums.hours_before(edge), lambda old, new: self.sums.gather(old, new)),
-            (self.feed.hours_before(edge), lambda _, new: self.feed.gather(new)),
-        ):
-            if len(hours):
-                days = self.grid.day_start(self.grid.day(hours * HOUR)) // HOUR
-                gather(hours, np.minimum(days, hours))
+        hours = self.sums.hours_before(edge)
+        if len(hours):
+            self.sums.gather(hours, self._day_hours(hours))
+        hours = self.feed.hours_before(edge)
+        if len(hours):
+            self.feed.gather(self._day_hours(hours))
 
-    def _apply_feed(self, outcome: Outcome) -> None:
+    def _day_hours(self, hours: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Hour in which the local day of each hour began."""
+        return np.minimum(self.grid.day_start(self.grid.day(hours * HOUR)) // HOUR, hours)
+
+    def _apply_feed(self, outcome: Outcome, cells: Cells | None) -> None:
         if outcome.truths is not None:
             truths = outcome.truths
             newest = float(truths.slot.max())
             self.newest = newest if self.newest is None else max(self.newest, newest)
-            self.feed.add(truths.place, truths.slot, truths.actual, truths.late)
+            self.feed.add(truths.place, truths.slot, truths.actual, truths.late, cells)
         if outcome.restated is not None:
             restated = outcome.restated
             self.feed.restate(restated.place, restated.slot, restated.before, restated.actual)

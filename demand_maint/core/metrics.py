@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from demand_maint.core.hour_table import HOUR, HourTable
+from demand_maint.core.hour_table import Cells, HourTable
 from demand_maint.core.records import MaturedBatch
 from demand_maint.core.view import SUM_FIELDS
 
@@ -50,23 +50,21 @@ class HourlySums:
     def __init__(self) -> None:
         self._tables: dict[int, HourTable] = {}
 
-    def add(self, batch: MaturedBatch) -> None:
-        """Add rows whose truth has arrived."""
-        self._apply(batch, 1.0)
+    def add(self, batch: MaturedBatch, cells: Cells | None = None) -> None:
+        """Add rows whose truth has arrived; `cells` are those of the rows where known."""
+        self._apply(batch, 1.0, cells)
 
     def retract(self, batch: MaturedBatch) -> None:
         """Take back rows that were added before, as they were then."""
         self._apply(batch, -1.0)
 
     def count_predictions(
-        self, place: NDArray[Any], slot: NDArray[np.int64], version: NDArray[Any], sign: float = 1.0
+        self, place: NDArray[Any], slot: NDArray[np.int64], version: NDArray[Any], sign: float = 1.0, cells: Cells | None = None
     ) -> None:
-        """Count predictions made, or take the count back with `sign` -1."""
+        """Count predictions made, or take the count back with `sign` -1; `cells` are those of the rows where known."""
         for number, chosen in _by_version(version):
-            hour = slot[chosen] // HOUR
-            self._table(number).add(
-                place[chosen], hour, {"predictions": None if sign > 0 else np.full(len(hour), sign)}
-            )
+            here = cells if cells is not None and isinstance(chosen, slice) else Cells(place[chosen], slot[chosen])
+            self._table(number).add(here, {"predictions": sign * here.counts})
 
     def window(
         self, start_hour: int, end_hour: int, version: int | None = None, place: int | None = None
@@ -155,30 +153,36 @@ class HourlySums:
         table = self._tables.get(version)
         return [] if table is None else [table]
 
-    def _apply(self, batch: MaturedBatch, sign: float) -> None:
+    def _apply(self, batch: MaturedBatch, sign: float, cells: Cells | None = None) -> None:
         for number, chosen in _by_version(batch.version):
-            place = batch.place[chosen]
-            hour = batch.slot[chosen] // HOUR
+            whole = isinstance(chosen, slice)
+            here = cells if cells is not None and whole else Cells(batch.place[chosen], batch.slot[chosen])
             predicted, actual = batch.predicted[chosen], batch.actual[chosen]
-            table = self._table(number)
             error = predicted - actual
-            columns: dict[str, NDArray[np.float64] | None] = {"n": None if sign > 0 else np.full(len(error), sign)}
             absolute = np.abs(error)
-            columns["abs_error"] = sign * absolute if sign < 0 else absolute
-            columns["error"] = sign * error if sign < 0 else error
-            columns["sq_error"] = sign * error * error
-            columns["abs_actual"] = sign * np.abs(actual)
+            counts, absolute_sum = here.counts, here.sum(absolute)
+            parts = {
+                "n": counts,
+                "abs_error": absolute_sum,
+                "error": here.sum(error),
+                "sq_error": here.sum(error * error),
+                "abs_actual": here.sum(np.abs(actual)),
+                "served_n": counts,
+                "served_abs_error": absolute_sum
+                if batch.served is batch.predicted
+                else here.sum(np.abs(batch.served[chosen] - actual)),
+            }
             naive = batch.naive[chosen]
             known = naive == naive  # noqa: PLR0124 - the quickest test for NaN over an array
-            columns["naive_n"] = sign * known
-            columns["naive_abs_error"] = np.where(known, sign * np.abs(naive - actual), 0.0)
-            columns["abs_error_naive"] = np.where(known, sign * absolute, 0.0)
-            if not known.any():
-                for name in ("naive_n", "naive_abs_error", "abs_error_naive"):
-                    del columns[name]
-            columns["served_n"] = columns["n"]
-            columns["served_abs_error"] = sign * np.abs(batch.served[chosen] - actual)
-            table.add(place, hour, columns)
+            if known.all():
+                parts |= {"naive_n": counts, "abs_error_naive": absolute_sum}
+                parts["naive_abs_error"] = here.sum(np.abs(naive - actual))
+            elif known.any():
+                parts |= {"naive_n": here.sum(known), "abs_error_naive": here.sum(np.where(known, absolute, 0.0))}
+                parts["naive_abs_error"] = here.sum(np.where(known, np.abs(naive - actual), 0.0))
+            if sign < 0:
+                parts = {name: -part for name, part in parts.items()}
+            self._table(number).add(here, parts)
 
 
 def _by_version(version: NDArray[Any]) -> list[tuple[int, Any]]:

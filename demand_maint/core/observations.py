@@ -94,6 +94,8 @@ class Outcome:
     repeated: tuple[Codes, Ints] | None = None
     invalid: tuple[Codes, Ints] | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    # every row new, complete and predicted: `added`, `predicted`, `expected` and `truths` are about the same rows
+    all_new: bool = False
 
 
 class RowBuffer:
@@ -181,6 +183,7 @@ class RowBuffer:
             expected=(events.place, events.slot),
             truths=Truths(events.place, events.slot, events.actual, late, events.actual),
             counts={"records": len(events), "late": int(late.sum())},
+            all_new=True,
         )
 
     def _ingest_any(self, events: Events) -> Outcome:
