@@ -140,6 +140,11 @@ class HybridModelManager:
             self._pool = WorkerPool(self.config.runtime.worker_slots, grace=self.config.runtime.grace_seconds)
         return self._pool
 
+    @property
+    def assessed(self) -> HealthReport | None:
+        """The health that the newest cycle began with."""
+        return self._health
+
     def close(self) -> None:
         """Let go of what this manager opened."""
         if self._own_pool and self._pool is not None:
@@ -377,7 +382,7 @@ class HybridModelManager:
         edges = grid.day_start(np.append(days, today + 1)) // HOUR
         blocks = self.monitor.sums.blocks(edges, head.champion)
         found = holdout_days(
-            days, blocks["predictions"], blocks["n"], before=today, wanted=policy.matured_days, coverage=policy.coverage
+            days, blocks["predictions"].astype(np.int64), blocks["n"].astype(np.int64), before=today, wanted=policy.matured_days, coverage=policy.coverage
         )
         return None if found is None else float(grid.day_start(np.array([found[0]]))[0])
 
