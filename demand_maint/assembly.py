@@ -97,6 +97,10 @@ class RootParts:
             return []
         return [event for commit in self._registry.commits() if commit.number > known for event in _change(commit)]
 
+    def trouble(self) -> tuple[str | None, int]:
+        """Tell what is wrong with the journal's disk, and how many records were dropped so far."""
+        return self.monitor.journal.degraded, self.monitor.journal.dropped
+
     def last_check_at(self) -> float | None:
         """When the last check was made, from the ledger."""
         return self._ledger_file.load().last_check_at
@@ -104,6 +108,11 @@ class RootParts:
     def begin(self, force: str | None) -> Cycle:
         """Assess and decide."""
         return self._manager.begin(force)
+
+    def assessed(self) -> dict[str, Any]:
+        """Health as the cycle that just began found it."""
+        health = self._manager.assessed
+        return {} if health is None else health.as_dict(details=True)
 
     def perform(self, step: Step, on_progress: Callable[[int, int], None] | None = None) -> Any:
         """Carry out one step; a training that was stopped because we close is no failed training."""
@@ -115,6 +124,10 @@ class RootParts:
     def finish(self, result: CycleResult) -> dict[str, Any]:
         """Keep the result of a cycle."""
         return self._manager.finish(result)
+
+    def update(self, force: str | None = None) -> dict[str, Any]:
+        """Check and act, blocking until done."""
+        return self._manager.update_model(force)  # type: ignore[arg-type]  # the manager refuses other words itself
 
     def rollback(self) -> tuple[bool, str]:
         """Take the champion back."""

@@ -7,7 +7,7 @@ from typing import Any
 from demand_maint.clock import Clock
 from demand_maint.core.cycle import Promote, Rollback, Step, Train, Vetoed
 from demand_maint.core.events import TrainingProgress
-from demand_maint.core.narrate import step_begins, step_ended
+from demand_maint.core.narrate import DriftNews, step_begins, step_ended
 from demand_maint.errors import ClosedError
 from demand_maint.hooks import HookBus
 from demand_maint.side_thread import SideThread
@@ -39,12 +39,15 @@ class AsyncCycle:
         self._bus = bus
         self._clock = clock
         self._after_change = after_change
+        self._drift = DriftNews()
         #: the step being carried out, for the status
         self.step: Step | None = None
 
     async def run(self, force: str | None) -> dict[str, Any]:
         """Assess, decide and act; the dict that users see."""
         cycle = await self._thread.run(self._parts.begin, force)
+        for event in self._drift.tell(await self._thread.run(self._parts.assessed), self._clock.now()):
+            self._bus.emit(event)
         try:
             self.step, result = await self._thread.run(_advance, cycle, None)
             while self.step is not None:

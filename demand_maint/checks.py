@@ -10,7 +10,6 @@ from demand_maint.async_cycle import AsyncCycle
 from demand_maint.clock import Clock
 from demand_maint.core.due import DueWatch
 from demand_maint.core.events import CheckCompleted
-from demand_maint.core.narrate import DriftNews
 from demand_maint.errors import ClosedError, DemandMaintError, TrainingCancelledError
 from demand_maint.hooks import HookBus
 from demand_maint.log import get_logger
@@ -58,7 +57,6 @@ class Checks:
         self._clock = clock
         self._on_checked = on_checked
         self._due = DueWatch(following)
-        self._drift = DriftNews()
         self._wake = asyncio.Event()
         self._requests: deque[_Request] = deque()
         self._current: _Request | None = None
@@ -169,8 +167,6 @@ class Checks:
         if not request.outcome.done():
             request.outcome.set_result(result)
         self._on_checked(self._due.next_at)
-        for event in self._drift.tell(result.get("health") or {}, now) if "health" in result else ():
-            self._bus.emit(event)
         self._bus.emit(CheckCompleted(at=now, result=result))
 
 

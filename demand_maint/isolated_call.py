@@ -11,7 +11,7 @@ from typing import Any
 from demand_maint.clock import SystemClock
 from demand_maint.side_thread import SideThread
 
-__all__ = ["IsolatedCall", "Outcome", "StepTimer"]
+__all__ = ["IsolatedCall", "Outcome", "StepTimer", "described"]
 
 Callback = Callable[[Any], Any]
 
@@ -95,7 +95,7 @@ class IsolatedCall:
         except (GeneratorExit, KeyboardInterrupt):  # the latter is the operator's, not the hook's
             raise
         except BaseException as error:  # SystemExit in a task would end the host's loop
-            return Outcome(failure=f"raised {_described(error)}")
+            return Outcome(failure=f"raised {described(error)}")
         finally:
             if timer is not None:
                 self.blocked = timer.longest
@@ -112,6 +112,7 @@ def _name_of(callback: Any) -> str:
     return name.replace("<locals>.", "")
 
 
-def _described(error: BaseException) -> str:
+def described(error: BaseException) -> str:
+    """Return an exception as "Kind: what it says"."""
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

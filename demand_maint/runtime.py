@@ -33,7 +33,7 @@ from demand_maint.core.events import MaintenanceEvent
 from demand_maint.errors import AttachError, ClosedError, MaintainerBusyError
 from demand_maint.hooks import HookBus
 from demand_maint.log import get_logger
-from demand_maint.side_thread import SideThread
+from demand_maint.side_thread import SideThread, outlast
 from demand_maint.ticker import Ticker, trigger_of
 from demand_maint.upkeep import Parts, Upkeep
 
@@ -336,29 +336,29 @@ class MaintenanceRuntime:
         """End within the grace period and a second: cancel trainings, write everything down, restore the collector; idempotent."""
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._shut_down(), name="demand-maint close")
-        if self._closing is not asyncio.current_task() and await _outlast(self._closing):
+        if self._closing is not asyncio.current_task() and await outlast(self._closing):
             raise asyncio.CancelledError
 
     async def _shut_down(self) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._grace
         if self._starting is not None and not self._starting.done():
-            await _outlast(self._starting, deadline - loop.time())
+            await outlast(self._starting, deadline - loop.time())
         self._let_go()
         parts, upkeep, checks = self._parts, self._upkeep, self._checks
         if parts is not None and checks is not None and upkeep is not None and self._live is not None:
             checks.stop()
             if checks.running:
                 stopping = self._errands.run(parts.cancel, max(deadline - loop.time() - CLOSING_SECONDS, 0.1))
-                await _outlast(stopping, deadline - loop.time())
+                await outlast(stopping, deadline - loop.time())
             if self._live is not asyncio.current_task():
-                await _outlast(self._live, max(deadline - loop.time(), 0.1), cancel=True)
+                await outlast(self._live, max(deadline - loop.time(), 0.1), cancel=True)
             upkeep.stop()
             ended = self._errands.run(upkeep.join, max(deadline - loop.time(), CLOSING_SECONDS))
-            await _outlast(ended, max(deadline - loop.time(), CLOSING_SECONDS) + 0.1)
+            await outlast(ended, max(deadline - loop.time(), CLOSING_SECONDS) + 0.1)
             if upkeep.alive:
                 log.error("upkeep did not end in time", root=str(self.root), seconds=self._grace)
-        await _outlast(
+        await outlast(
             loop.create_task(self.hooks.aclose(max(deadline - loop.time(), 0.1))), max(deadline - loop.time(), 0.2)
         )
         self._worker.close()
@@ -422,30 +422,6 @@ def _assemble(root: Path, config: Config, clock: Clock) -> Parts:
     from demand_maint.assembly import assemble  # noqa: PLC0415 - takes a second, so that it is not done on a loop
 
     return assemble(root, config, clock)
-
-
-async def _outlast(task: "asyncio.Future[Any]", seconds: float | None = None, *, cancel: bool = False) -> bool:
-    """Wait for `task` to end, at most `seconds`, whatever happens to us meanwhile; whether somebody cancelled us.
-
-    Failures of the task are logged, not raised: the next stage of the shutdown has to come.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = None if seconds is None else loop.time() + max(seconds, 0.0)
-    cancelled = False
-    while not task.done():
-        left = None if deadline is None else deadline - loop.time()
-        if left is not None and left <= 0:
-            break
-        try:
-            await asyncio.wait({task}, timeout=left)
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancel and not task.done():
-        task.cancel()
-        await asyncio.sleep(0)
-    if task.done() and not task.cancelled() and task.exception() is not None:
-        log.error("a stage of the shutdown failed", error=repr(task.exception()))
-    return cancelled
 
 
 def _closer_at_exit(runtime: MaintenanceRuntime) -> Callable[[], None]:

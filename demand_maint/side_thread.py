@@ -12,9 +12,11 @@ from contextlib import suppress
 from typing import Any
 
 from demand_maint.errors import ClosedError
+from demand_maint.log import get_logger
 
-__all__ = ["SideThread"]
+__all__ = ["SideThread", "outlast"]
 
+log = get_logger("runtime")
 _Call = tuple[Callable[..., Any], tuple[Any, ...], asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 
 
@@ -113,3 +115,27 @@ def _settle(future: "asyncio.Future[Any]", value: Any, error: BaseException | No
         future.set_result(value)
     else:
         future.set_exception(error)
+
+
+async def outlast(task: "asyncio.Future[Any]", seconds: float | None = None, *, cancel: bool = False) -> bool:
+    """Wait for `task` to end, at most `seconds`, whatever happens to us meanwhile; whether somebody cancelled us.
+
+    Failures of the task are logged, not raised: the next stage of the shutdown has to come.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = None if seconds is None else loop.time() + max(seconds, 0.0)
+    cancelled = False
+    while not task.done():
+        left = None if deadline is None else deadline - loop.time()
+        if left is not None and left <= 0:
+            break
+        try:
+            await asyncio.wait({task}, timeout=left)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancel and not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+    if task.done() and not task.cancelled() and task.exception() is not None:
+        log.error("a stage of the shutdown failed", error=repr(task.exception()))
+    return cancelled

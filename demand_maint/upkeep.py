@@ -37,6 +37,9 @@ class Parts(Protocol):
     def drain(self) -> int:
         """Take finished records into the sums; rows matured."""
 
+    def trouble(self) -> tuple[str | None, int]:
+        """Tell what is wrong with the journal's disk, if anything, and how many records were lost to it so far."""
+
     def refresh(self) -> list[MaintenanceEvent]:
         """Follow the pointer to a new champion; what happened to it since the last call."""
 
@@ -51,6 +54,9 @@ class Parts(Protocol):
 
     def begin(self, force: str | None) -> Any:
         """Assess and decide; a cycle generator."""
+
+    def assessed(self) -> dict[str, Any]:
+        """Health as the cycle that just began found it, as `HealthReport.as_dict` with details."""
 
     def perform(self, step: Any, on_progress: Callable[[int, int], None] | None = None) -> Any:
         """Carry out one step of a cycle."""
@@ -94,7 +100,8 @@ class Upkeep:
         self.leads = False
         self.turns = 0
         self.matured = 0
-        self.degraded: str | None = None
+        self._failure: str | None = None
+        self._journal_trouble: tuple[str, int] | None = None
         self._clock = clock
         self._emit = emit
         self._on_lead = on_lead
@@ -131,6 +138,11 @@ class Upkeep:
         """Whether the thread has yet to end."""
         return self._thread.is_alive()
 
+    @property
+    def degraded(self) -> str | None:
+        """What is wrong with the disk, or ``None``."""
+        return self._failure or (self._journal_trouble and self._journal_trouble[0]) or None
+
     def join(self, seconds: float) -> bool:
         """Wait for the thread to end; False when it is still busy after `seconds`."""
         if self._thread.ident is not None:
@@ -157,6 +169,7 @@ class Upkeep:
         else:
             self._attempt("drain", self._drain)
             self._attempt("publish", self._publish)
+        self._attempt("storage", self._watch_storage)
         if self._is_due("refresh", self._poll_seconds):
             self._attempt("refresh", self.refresh_now)
 
@@ -181,6 +194,15 @@ class Upkeep:
             for event in events:
                 self._emit(event)
 
+    def _watch_storage(self) -> None:
+        reason, dropped = self.parts.trouble()
+        if reason is not None and self._journal_trouble is None:
+            self._journal_trouble = (reason, dropped)
+            self._emit(StorageDegraded(at=self._clock.now(), reason=reason))
+        elif reason is None and self._journal_trouble is not None:
+            before, self._journal_trouble = self._journal_trouble[1], None
+            self._emit(StorageRecovered(at=self._clock.now(), dropped=dropped - before))
+
     def _is_due(self, what: str, every: float) -> bool:
         now = _stopwatch()
         if now < self._due.get(what, 0.0):
@@ -196,12 +218,12 @@ class Upkeep:
             if self._failing.get(what) != reason:
                 log.exception("upkeep failed", what=what)
             self._failing[what] = reason
-            if isinstance(error, OSError) and self.degraded is None:
-                self.degraded = reason
+            if isinstance(error, OSError) and self._failure is None:
+                self._failure = reason
                 self._emit(StorageDegraded(at=self._clock.now(), reason=reason))
             return
         if self._failing.pop(what, None) is not None:
             log.info("upkeep recovered", what=what)
-            if self.degraded is not None and not self._failing:
-                self.degraded = None
+            if self._failure is not None and not self._failing:
+                self._failure = None
                 self._emit(StorageRecovered(at=self._clock.now(), dropped=0))

@@ -68,6 +68,8 @@ class FakeParts:
         self.cancelled = threading.Event()
         self.closed = False
         self.serves = True
+        self.health: dict[str, Any] = {}
+        self.sick: tuple[str | None, int] = (None, 0)
         self.fail: dict[str, BaseException] = {}
 
     def note(self, what: str, value: Any = None) -> None:
@@ -103,6 +105,9 @@ class FakeParts:
     def publish(self) -> None:
         self.note("publish")
 
+    def trouble(self) -> tuple[str | None, int]:
+        return self.sick
+
     def last_check_at(self) -> float | None:
         return self.last
 
@@ -117,6 +122,9 @@ class FakeParts:
             return (yield from self.script(force))
         finally:
             self.running -= 1
+
+    def assessed(self) -> dict[str, Any]:
+        return self.health
 
     def perform(self, step: Step, on_progress: Callable[[int, int], None] | None = None) -> Any:
         self.note("perform", step)
