@@ -1,6 +1,7 @@
 """Where a writer's rows go: a lane of single records, a lane of column blocks, and memory while the disk refuses both."""
 
 import mmap
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -61,6 +62,7 @@ class RecordLane:
         self.number = -1
         self._offsets: Iterator[int] = iter(())
         self._spare: tuple[str, mmap.mmap] | None = None
+        self._making = threading.Lock()  # the background thread prepares while the hot path may roll over
         self._made = 0
         self.unsynced: set[str] = set()
         self.mapped: mmap.mmap | None = None
@@ -73,8 +75,9 @@ class RecordLane:
         OSError
             The disk has no room for another segment.
         """
-        path, mapped = self._spare or self._make()
-        self._spare = None
+        with self._making:
+            path, mapped = self._spare or self._make()
+            self._spare = None
         self.number += 1
         self.mapped = mapped
         self.unsynced.add(path)
@@ -84,8 +87,9 @@ class RecordLane:
 
     def prepare(self) -> None:
         """Have a spare ready, its pages touched."""
-        if self._spare is None:
-            self._spare = self._make()
+        with self._making:
+            if self._spare is None:
+                self._spare = self._make()
 
     def position(self) -> int:
         """How many records were handed out so far, all segments together."""
@@ -94,6 +98,7 @@ class RecordLane:
 
     def _make(self) -> tuple[str, mmap.mmap]:
         path = f"{self._directory}/r{self._made:08d}.seg"
+        self._door.unlink(path, missing_ok=True)  # half made by an attempt that met a full disk
         mapped = self._door.create_mapped(path, HEADER_BYTES + self.capacity * RECORD_BYTES)
         self._made += 1
         head = SegmentHead(
