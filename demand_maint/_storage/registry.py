@@ -13,7 +13,7 @@ import msgspec
 from demand_maint._storage.commits import CHAMPION_ACTIONS, CommitLog, earlier_champions
 from demand_maint._storage.door import Door
 from demand_maint._storage.history import describe
-from demand_maint._storage.layout import COMMITS, MODEL_FILE, MODELS, version_dir
+from demand_maint._storage.layout import COMMITS, MODEL_FILE, version_dir
 from demand_maint._storage.lock import process_identity
 from demand_maint._storage.probe import check_filesystem
 from demand_maint._storage.recovery import recover, verify
@@ -272,7 +272,7 @@ class Registry:
         list of str
             What was set aside and what was done about it, in words.
         """
-        if self.read_only or not self.door.exists(MODELS) or self._newer_head() is not None:
+        if self.read_only or not self.door.exists(".") or self._newer_head() is not None:
             return []
         return recover(self)
 

@@ -5,7 +5,7 @@ import hashlib
 import os
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -25,19 +25,60 @@ from demand_maint.testing import VirtualClock
 
 KEEP = 3
 SCRIPT = (
-    "deploy", "save", "deploy", "decide", "add", "rollback", "force", "retain", "deploy", "save", "recover", "deploy",
+    "retain", "deploy", "save", "deploy", "decide", "add", "rollback", "force", "retain", "deploy", "save", "recover", "deploy",
     "retain", "rollback", "export", "rollback", "save",
 )  # fmt: skip
-SMALL_SCRIPT = ("deploy", "save", "deploy", "decide", "add", "rollback", "force", "retain", "save", "export", "recover")
+SMALL_SCRIPT = (
+    "retain",
+    "deploy",
+    "save",
+    "deploy",
+    "decide",
+    "add",
+    "rollback",
+    "force",
+    "retain",
+    "save",
+    "export",
+    "recover",
+)
+
+
+TREES = 5
+_real_models: list[bytes] = []
+
+
+def use_real_models(folder: Path) -> None:
+    """From now on models are CatBoost's own, trained once into `folder`, and a real child looks at them."""
+    if not folder.exists():
+        import numpy as np
+        from catboost import CatBoostRegressor
+
+        folder.mkdir(parents=True)
+        rows = np.random.default_rng(0).normal(size=(300, 2))
+        for seed in range(4):
+            model = CatBoostRegressor(
+                iterations=TREES, depth=2 + seed, random_seed=seed, verbose=0, allow_writing_files=False, thread_count=1
+            )
+            model.fit(rows, rows[:, 0] * (seed + 1) - rows[:, 1])
+            model.set_feature_names(["a", "b"])
+            model.save_model(str(folder / f"{seed}.cbm"))
+    _real_models[:] = [path.read_bytes() for path in sorted(folder.iterdir())]
 
 
 def model_bytes(identity: int) -> bytes:
     """Return the model of this identity."""
+    if _real_models:
+        return _real_models[identity % len(_real_models)]
     return b"MODEL%04d" % identity + random.Random(identity).randbytes(120)
 
 
 def joblib_bytes(model: bytes) -> bytes:
-    """Return the stand-in for a joblib dump."""
+    """Return the joblib dump, or what stands in for it."""
+    if _real_models:
+        from demand_maint._training.loading import cbm_to_joblib
+
+        return cbm_to_joblib(model)
     return b"JOBLIB" + model
 
 
@@ -48,7 +89,8 @@ def metadata(identity: int) -> ModelMetadata:
         loss="RMSE",
         kind="full",
         created_at=0.0,
-        trees=1,
+        trees=TREES,
+        params={"depth": 2},
         rows=identity,
         metrics={"mae": 1.0},
         notes={"model_sha256": hashlib.sha256(model_bytes(identity)).hexdigest()},
@@ -80,7 +122,7 @@ class StubInspector:
         assert metadata is not None
         Door(output_directory, self._disk).replace("inspected.cbm", data)
         return ModelInspection(
-            features=metadata.features, trees=1, loss="RMSE", dimension=1, params={}, own_metadata={},
+            features=metadata.features, trees=TREES, loss="RMSE", dimension=1, params={}, own_metadata={},
             sample_predictions=[0.0], cbm_path=f"{output_directory}/inspected.cbm", sha256=hashlib.sha256(data).hexdigest(),
             size=len(data),
         )  # fmt: skip
@@ -120,19 +162,34 @@ class Life:
             Config(storage=StorageConfig(keep=KEEP)),
             self.clock,
             registry=self.registry,
-            pool=StubInspector(self.disk),
+            # looking at what a crash left is not worth a child per model
+            pool=None if _real_models and not isinstance(self.disk, NoSyncDisk) else StubInspector(self.disk),
             to_joblib=joblib_bytes,
         )
         self.snapshots = SnapshotStore(self.door, "sums", keep=2)
         self.decisions = DecisionJournal(self.door, self.clock)
 
     @classmethod
-    def resumed(cls, root: Path, disk: Disk, sources: Path, known: Known) -> "Life":
-        """Go on with a life of which `known` was told."""
+    def resumed(cls, root: Path, disk: Disk, sources: Path, known: Known, identity: int = 100) -> "Life":
+        """Go on with a life of which `known` was told; models are numbered on from `identity`."""
         life = cls(root, disk, sources)
         life.known = known
-        life._identity, life._state = 100, known.state
+        life._identity, life._state = identity, known.state
         return life
+
+    def foreseen(self, name: str) -> Known:
+        """Return what will be known after the step of this name."""
+        known = self.known
+        if name in {"deploy", "force"}:
+            return replace(known, commit=known.commit + 1, identity=self._identity + 1)
+        if name == "rollback" and (target := self.registry.rollback_target()) is not None:
+            identity = self.registry.version(target.champion).metadata.rows
+            return replace(known, commit=known.commit + 1, identity=identity)
+        if name == "retain":
+            return replace(known, versions=frozenset(self.registry.needed_versions()))
+        if name == "decide":
+            return replace(known, decisions=known.decisions + 1)
+        return replace(known, state=known.state + 1) if name == "save" else known
 
     def step(self, name: str) -> None:
         """Live through one step; what it acknowledged is in `known` afterwards."""
