@@ -174,11 +174,7 @@ class RealTimeDataCollector:
         if begin_round is not None:
             begin_round()
         if self._attached is None:
-            parts = self._own.open()
-            with suppress(
-                DemandMaintError, OSError
-            ):  # the champion in force goes on serving; the handle has told of it
-                parts.refresh()
+            self._own.follow()
         return self._calls
 
     def _digest(self, observations: list[Observation]) -> dict[str, Any]:
