@@ -367,7 +367,7 @@ class LineUp:
 
 def _skill(metadata: ModelMetadata | None) -> float | None:
     """Out-of-sample error over the seasonal naive's on the same rows."""
-    mae = metadata.metrics.get("mae") if metadata is not None else None
+    mae = metadata.metrics.get("mae_where_naive", metadata.metrics.get("mae")) if metadata is not None else None
     naive = metadata.metrics.get("naive_mae") if metadata is not None else None
     return mae / naive if mae and naive and np.isfinite([mae, naive]).all() and naive > 0 else None
 
