@@ -9,7 +9,7 @@ import polars as pl
 from demand_maint._storage.door import Door
 from demand_maint._storage.layout import STAGING
 from demand_maint._storage.registry import Registry
-from demand_maint._training.gathering import built_rows, with_naive
+from demand_maint._training.gathering import built_rows, with_epochs, with_naive, with_slots
 from demand_maint._training.pool import WorkerPool
 from demand_maint._training.preparation import BaseModel, base_from_version, build_job, clean_up, training_frame
 from demand_maint.clock import Clock, SystemClock
@@ -18,6 +18,7 @@ from demand_maint.core.jobs import TrainingJob, TrainingOutcome
 from demand_maint.errors import InsufficientDataError, MissingFeaturesError
 
 if TYPE_CHECKING:
+    from demand_maint.features import FeatureBuilder
     from demand_maint.model_monitor import ModelMonitor
 
 __all__ = ["FullRetrainer"]
@@ -128,11 +129,17 @@ class FullRetrainer:
         head = registry.head()
         return None if head is None else base_from_version(registry, head.base)
 
+    def _builder(self) -> "FeatureBuilder":
+        from demand_maint.features import load_builder  # noqa: PLC0415  # kept light
+
+        return load_builder(self.config, self.root)
+
     def _rows(self, frame: pl.DataFrame | None, base: BaseModel | None) -> tuple[pl.DataFrame, tuple[str, ...]]:
         if frame is not None:
+            frame = with_epochs(frame, self.config)
             extra = tuple(name for name in frame.columns if name not in KEY_COLUMNS)
             if not extra:
-                return built_rows(frame, self.config)
+                return built_rows(with_slots(frame, self.config), self.config, self._builder())
             return frame, base.features if base is not None and set(base.features) <= set(extra) else extra
         if self._monitor is not None:
             return self._recorded(self._monitor, base)
@@ -143,9 +150,7 @@ class FullRetrainer:
 
     def _recorded(self, monitor: "ModelMonitor", base: BaseModel | None) -> tuple[pl.DataFrame, tuple[str, ...]]:
         """Rebuild features from all truth; where the model's features are the user's own, take the rows logged with them."""
-        from demand_maint.features import load_builder  # noqa: PLC0415  # kept light
-
-        builder = load_builder(self.config)
+        builder = self._builder()
         if base is None or set(base.features) == set(builder.names):
             return built_rows(monitor.truth(), self.config, builder)
         days = self.config.training.full_days or self.config.monitor.features_days

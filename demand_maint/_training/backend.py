@@ -320,7 +320,7 @@ def _write(
 
     def save(path: Path) -> None:
         model.save_model(str(path))
-        metadata.notes["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        metadata.notes["model_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
 
     door.write_frame(f"{job.name}.cbm", save)
     text = msgspec.json.format(json.dumps(msgspec.to_builtins(metadata), allow_nan=False), indent=2)

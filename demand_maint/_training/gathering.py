@@ -1,21 +1,20 @@
 """Where training rows come from: recorded truth, or the files in ``data/processed``."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
 from demand_maint._storage.door import Door
 from demand_maint._storage.stamps import stamp_reader
 from demand_maint.config import Config
 from demand_maint.core.timegrid import TimeGrid
-from demand_maint.errors import HistoryFileError, InsufficientDataError
+from demand_maint.errors import HistoryFileError, InsufficientDataError, TargetError
 
 if TYPE_CHECKING:
     from demand_maint.features import FeatureBuilder
 
-__all__ = ["built_rows", "processed_rows", "with_naive"]
+__all__ = ["built_rows", "processed_rows", "with_epochs", "with_naive", "with_slots"]
 
 PROCESSED = "data/processed"
 PLACE_AND_TIME = ("place_id", "timestamp")
@@ -33,20 +32,18 @@ def with_naive(rows: pl.DataFrame, truth: Callable[[], pl.DataFrame], config: Co
         return rows
     from demand_maint.features import seasonal_naive  # noqa: PLC0415  # kept light: a child never builds features
 
-    keys = rows.select("place_id", timestamp=pl.Series(_slots(rows, config)))
+    slots = grid_of(config).floor(with_epochs(rows, config)["timestamp"].to_numpy())
+    keys = rows.select("place_id", timestamp=pl.Series(slots))
     return rows.with_columns(naive=seasonal_naive(truth(), keys, grid_of(config), config.season_seconds))
 
 
-def built_rows(
-    truth: pl.DataFrame, config: Config, builder: "FeatureBuilder | None" = None
-) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def built_rows(truth: pl.DataFrame, config: Config, builder: "FeatureBuilder") -> tuple[pl.DataFrame, tuple[str, ...]]:
     """Turn truth (place_id, timestamp, actual) into training rows; return them and the names of their features.
 
     Every key becomes a row whose features use only what was known the horizon before it.
     """
-    from demand_maint.features import load_builder, seasonal_naive  # noqa: PLC0415  # kept light
+    from demand_maint.features import seasonal_naive  # noqa: PLC0415  # kept light
 
-    builder = builder or load_builder(config)
     history = truth.filter(pl.col("actual").is_finite())
     keys = history.select(PLACE_AND_TIME)
     rows = builder.build(history, keys)
@@ -90,8 +87,9 @@ def processed_rows(door: Door, features: tuple[str, ...], config: Config) -> pl.
         rows = pl.concat([table.select(*common, *wanted) for table in tables], how="vertical_relaxed")
     else:
         truth = pl.concat([table.select(wanted) for table in tables], how="vertical_relaxed")
-        slots = truth.with_columns(timestamp=pl.Series(_slots(truth, config)))
-        rows, _ = built_rows(slots.unique(PLACE_AND_TIME, keep="last", maintain_order=True), config)
+        from demand_maint.features import load_builder  # noqa: PLC0415  # kept light
+
+        rows, _ = built_rows(with_slots(truth, config), config, load_builder(config, door.root))
     return rows.filter(pl.col("actual").is_not_null())
 
 
@@ -100,19 +98,26 @@ def _read(door: Door, rel: str, config: Config) -> pl.DataFrame:
         data = door.read_bytes(rel)
         table = pl.read_parquet(data) if rel.endswith(".parquet") else pl.read_csv(data, infer_schema_length=10_000)
         table = table.with_columns(pl.col("actual").cast(pl.Float64)) if "actual" in table.columns else table
-        return (
-            table.with_columns(timestamp=pl.Series(_epochs(table, config))) if "timestamp" in table.columns else table
-        )
-    except (OSError, pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        return with_epochs(table, config)
+    except (OSError, pl.exceptions.PolarsError, TargetError) as error:
         raise HistoryFileError(
             f"{rel} cannot be read as training rows: {str(error)[:300]} Mend or remove it."
         ) from error
 
 
-def _epochs(table: pl.DataFrame, config: Config) -> Any:
+def with_epochs(table: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """Make ``timestamp`` epoch seconds, whatever a user keeps there; naive times are in the configured zone."""
+    if "timestamp" not in table.columns or table["timestamp"].dtype.is_numeric():
+        return table
     read = stamp_reader(config.zone)
-    return np.array([read(value) for value in table["timestamp"].to_list()], dtype=np.float64)
+    try:
+        stamps = [read(value) for value in table["timestamp"].to_list()]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TargetError(f"A row has no usable timestamp: {error} Remove the row or mend it.") from error
+    return table.with_columns(timestamp=pl.Series(stamps, dtype=pl.Float64))
 
 
-def _slots(table: pl.DataFrame, config: Config) -> Any:
-    return grid_of(config).floor(_epochs(table, config))
+def with_slots(table: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """Floor ``timestamp`` (epoch seconds) to the slots; of several rows of one key the last stays."""
+    slots = pl.Series(grid_of(config).floor(table["timestamp"].to_numpy()))
+    return table.with_columns(timestamp=slots).unique(PLACE_AND_TIME, keep="last", maintain_order=True)

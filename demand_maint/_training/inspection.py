@@ -11,7 +11,7 @@ from demand_maint._training.backend import same_loss
 from demand_maint._training.loading import (
     CBM_MAGIC,
     DEFAULT_LIMIT_BYTES,
-    cbm_bytes,
+    CatBoostModel,
     load_model,
     model_facts,
     parse_cbm,
@@ -48,8 +48,8 @@ def inspect(job: InspectJob) -> ModelInspection:
         raise DamagedModelError(
             f"The file's sha256 is {found[:16]}..., its metadata say {job.sha256[:16]}...: it was changed since. Copy it again."
         )
-    model = parse_cbm(data) if data.startswith(CBM_MAGIC) else read_pickle(data, job.limit_bytes)
-    canonical = data if data.startswith(CBM_MAGIC) else cbm_bytes(model)
+    canonical = data if data.startswith(CBM_MAGIC) else read_pickle(data, job.limit_bytes)
+    model = parse_cbm(canonical)
     facts = model_facts(model)
     names: tuple[str, ...] = facts["features"]
     if job.features and names != job.features:
@@ -58,8 +58,7 @@ def inspect(job: InspectJob) -> ModelInspection:
         raise IncompatibleBaseError(
             f"The model was trained with {facts['loss']}, {job.loss} is expected here. Train it with that loss."
         )
-    # what will be served is what is tried: the canonical bytes, parsed once more
-    served = load_model(canonical)
+    served = CatBoostModel(model)
     rows = np.asarray(job.rows, dtype=np.float32) if job.rows else _made_up(len(names))
     predicted = served.predict(np.asfortranarray(rows))
     if not np.isfinite(predicted).all():

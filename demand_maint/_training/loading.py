@@ -223,10 +223,10 @@ def read_model_file(path: str | os.PathLike[str], limit_bytes: int = DEFAULT_LIM
 
 
 def joblib_to_cbm(path: str | os.PathLike[str], limit_bytes: int = DEFAULT_LIMIT_BYTES) -> bytes:
-    """Return the ``.cbm`` bytes of a joblib dump, through the restricted reader; call it in a child for foreign files."""
+    """Return the ``.cbm`` bytes in a joblib dump, through the restricted reader; they are not parsed yet."""
     from demand_maint._training.pickles import read_pickle  # noqa: PLC0415  # joblib: only where a dump is read
 
-    return cbm_bytes(read_pickle(read_model_file(path, limit_bytes), limit_bytes))
+    return read_pickle(read_model_file(path, limit_bytes), limit_bytes)
 
 
 def cbm_bytes(model: Any) -> bytes:

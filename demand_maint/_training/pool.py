@@ -219,7 +219,7 @@ class WorkerPool:
         DamagedModelError
             Also where it crashed, hung or exhausted the child.
         """
-        noted = metadata.notes.get("sha256") if metadata is not None else None
+        noted = metadata.notes.get("model_sha256") if metadata is not None else None
         job = InspectJob(
             sha256=noted if isinstance(noted, str) and Path(path).suffix == ".cbm" else None,
             path=os.fspath(path),

@@ -73,7 +73,7 @@ def test_a_staged_model_that_changed_since_is_refused(lab: Any) -> None:
     outcome = lab.fit(lab.job())
     staged, noted = Path(outcome.model_path), lab.metadata(outcome)
     with WorkerPool() as pool:
-        assert pool.inspect(staged, noted, output_directory=lab.out).sha256 == noted.notes["sha256"]
+        assert pool.inspect(staged, noted, output_directory=lab.out).sha256 == noted.notes["model_sha256"]
         staged.write_bytes(lab.base.read_bytes())
         with pytest.raises(DamagedModelError, match="changed since"):
             pool.inspect(staged, noted, output_directory=lab.out)
