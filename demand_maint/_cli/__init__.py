@@ -1,0 +1,1 @@
+"""The subcommands; each module is imported by the command that needs it."""

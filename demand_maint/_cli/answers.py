@@ -1,0 +1,142 @@
+"""From what a subcommand found to what is printed and to an exit code."""
+
+import argparse
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import msgspec
+
+from demand_maint.config import Config, load_config
+from demand_maint.errors import (
+    ConfigError,
+    DemandMaintError,
+    DeployRefusedError,
+    IncompatibleBaseError,
+    MaintainerBusyError,
+    ModelFileError,
+    PathError,
+    SchemaMismatchError,
+)
+
+__all__ = ["Answer", "configuration", "run", "when"]
+
+DONE, FAILED, USAGE, ACTION_NEEDED, REFUSED, BUSY, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+REFUSALS = (DeployRefusedError, SchemaMismatchError, ModelFileError, IncompatibleBaseError, PathError)
+
+
+class Answer(NamedTuple):
+    """What a subcommand says: `data` for ``--json``, `text` for people."""
+
+    data: Any
+    text: str
+    code: int = DONE
+
+
+def run(perform: Callable[[argparse.Namespace], Answer], arguments: argparse.Namespace) -> int:
+    """Perform, print, and return the exit code; every error becomes a sentence."""
+    _log_to(sys.stderr, logging.INFO if arguments.verbose else logging.WARNING)
+    try:
+        answer = perform(arguments)
+    except KeyboardInterrupt:
+        answer = Answer({"error": "Interrupted.", "kind": "KeyboardInterrupt"}, "Interrupted.", INTERRUPTED)
+    except (DemandMaintError, OSError) as error:
+        answer = Answer({"error": str(error), "kind": type(error).__name__}, _sentence(error), exit_code(error))
+    try:
+        _print(answer, as_json=arguments.json)
+    except BrokenPipeError:  # `| head` has seen enough; keep the interpreter from complaining at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return answer.code
+
+
+def exit_code(error: Exception) -> int:
+    """Return the exit code that an error stands for."""
+    if isinstance(error, MaintainerBusyError):
+        return BUSY
+    if isinstance(error, REFUSALS):
+        return REFUSED
+    return USAGE if isinstance(error, ConfigError) else FAILED
+
+
+def configuration(arguments: argparse.Namespace, overrides: dict[str, Any] | None = None) -> Config:
+    """Read the configuration of the root, the environment over it.
+
+    Raises
+    ------
+    ConfigError
+        There is no such folder, or a setting is wrong.
+    """
+    root = Path(arguments.root)
+    if not root.is_dir():
+        raise ConfigError(f"{root} is no folder. Give the project's folder with --root.")
+    return load_config(root, overrides, environment=True)
+
+
+def when(text: str | None, config: Config, option: str) -> float | None:
+    """Epoch seconds of a time that was typed; naive ones are in the configured zone."""
+    if text is None:
+        return None
+    from demand_maint._storage.stamps import stamp_reader  # noqa: PLC0415  # numpy only where a time is read
+
+    try:
+        return stamp_reader(config.zone)(float(text) if text.replace(".", "", 1).isdigit() and len(text) > 8 else text)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{option} is {text!r}, which is no time. Write 2013-01-31 or 2013-01-31T08:30.") from None
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as JSON can say it; what is no number becomes null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(part) for part in value]
+    if isinstance(value, msgspec.Struct):
+        return plain(msgspec.to_builtins(value, enc_hook=str))
+    item = getattr(value, "item", None)  # numpy scalars
+    return plain(item()) if callable(item) else str(value)
+
+
+def _print(answer: Answer, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(plain(answer.data), ensure_ascii=False) + "\n")
+    elif answer.text:
+        failed = answer.code in {FAILED, USAGE, REFUSED, BUSY, INTERRUPTED}
+        (sys.stderr if failed else sys.stdout).write(answer.text.rstrip("\n") + "\n")
+    sys.stdout.flush()
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, REFUSALS):
+        return f"Refused: {error}"
+    return f"Failed: {error}"
+
+
+class _Fields(logging.Formatter):
+    """A line with the fields of a structured event behind its message."""
+
+    _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {key}={value}" for key, value in record.__dict__.items() if key not in self._OWN)
+        return f"{super().format(record)}{fields}"
+
+
+def _log_to(stream: TextIO, level: int) -> None:
+    """Send the package's log lines to `stream`; this process is ours."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Fields("%(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("demand_maint")
+    for old in [old for old in logger.handlers if isinstance(old.formatter, _Fields)]:
+        logger.removeHandler(old)
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    logger.propagate = False

@@ -1,0 +1,91 @@
+"""Subcommands that run for a while: collect, replay, demo."""
+
+import argparse
+import sys
+from typing import Any
+
+from demand_maint._cli.answers import FAILED, Answer, configuration
+from demand_maint.config import duration_seconds
+from demand_maint.errors import ConfigError
+
+__all__ = ["collect", "columns", "demo", "replay"]
+
+
+def collect(arguments: argparse.Namespace) -> Answer:
+    """Hand over to the collector, whose own command line this is."""
+    from demand_maint.data_collector import main  # noqa: PLC0415  # loads the runtime
+
+    configuration(arguments)
+    argv = ["--root", arguments.root]
+    argv += [
+        f"--{name}"
+        for name in ("json", "auto-maintain", "force-maintenance", "no-monitoring")
+        if _given(arguments, name)
+    ]
+    for name in ("maintenance-interval", "every", "rounds"):
+        if _given(arguments, name):
+            argv += [f"--{name}", _given(arguments, name)]
+    for venue in arguments.venue:
+        argv += ["--venue", venue]
+    arguments.json = False  # it has printed what there is to print
+    return Answer(None, "", main(argv))
+
+
+def replay(arguments: argparse.Namespace) -> Answer:
+    """Live through a history once for each policy."""
+    from demand_maint.replay import replay as live_through  # noqa: PLC0415  # loads the whole package
+    from demand_maint.replay_words import ProgressLine, event_line  # noqa: PLC0415  # as above
+
+    config = configuration(arguments)
+    line = ProgressLine(sys.stderr)
+    named: dict[str, Any] = {"policies": arguments.policy} if arguments.policy else {}
+    try:
+        report = live_through(
+            arguments.history,
+            **named,
+            train_until=arguments.train_until,
+            until=arguments.until,
+            horizon=arguments.horizon,
+            step=arguments.step,
+            label_delay=duration_seconds(arguments.label_delay) if arguments.label_delay else 0.0,
+            config=config,
+            root=arguments.root,
+            out=arguments.out,
+            jobs=arguments.jobs,
+            training=not arguments.no_training,
+            columns=columns(arguments) or None,
+            tell=lambda event: line.line(event_line(event, config.zone)),
+            progress=line,
+        )
+    finally:
+        line.close()
+    text = report.table()
+    if report.report is not None:
+        text += f"\n\nReport: {report.report}"
+    if not report.complete:
+        text += "\n\nInterrupted; this is what was done so far."
+    return Answer(report.as_dict(), text, 0 if report.complete else FAILED)
+
+
+def demo(arguments: argparse.Namespace) -> Answer:
+    """Live through a year of bike demand."""
+    from demand_maint.demo import run_demo  # noqa: PLC0415  # loads the whole package
+
+    root = None if arguments.root == "." else arguments.root
+    report = run_demo(root, literal=arguments.literal, out=sys.stderr if arguments.json else sys.stdout)
+    return Answer(report.as_dict(), "", 0 if report.complete else FAILED)
+
+
+def columns(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the mapping of columns that was asked for; feature columns keep their names."""
+    mapping = {}
+    for text in arguments.column:
+        ours, found, theirs = text.partition("=")
+        if not found or not ours or not theirs:
+            raise ConfigError(f"--column is {text!r}. Write our name and theirs, as in --column actual=count.")
+        mapping[ours] = theirs
+    return mapping | {name: name for name in arguments.feature}
+
+
+def _given(arguments: argparse.Namespace, name: str) -> Any:
+    return getattr(arguments, name.replace("-", "_"))
