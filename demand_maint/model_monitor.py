@@ -170,8 +170,9 @@ class ModelMonitor:
     def import_history(self, frame: pl.DataFrame) -> None:
         """Keep demand from before monitoring began, for full retrains: place_id, timestamp (epoch seconds), actual."""
         with self._state:
-            self._store.sealed.import_history(frame)
-            self._store.use_reference(self._store.buffer)
+            store = self._opened()
+            store.sealed.import_history(frame)
+            store.use_reference(store.buffer)
 
     # rolling
 
@@ -193,7 +194,7 @@ class ModelMonitor:
         """Let `tracker` follow every row that matures; its state is saved with the sums and restored here."""
         with self._state:
             self._trackers[name] = tracker
-            self._opened().add_tracker(name, tracker)
+            self._opened()
 
     def flush(self) -> None:
         """Hand what was logged to the disk: durably with ``durability="power"`` or where the interval has passed."""
@@ -391,12 +392,13 @@ class ModelMonitor:
     # inside
 
     def _opened(self) -> ObservationStore:
+        """Return the store with its saved sums taken over and every tracker in its place."""
         store = self._store
-        if self._trackers is not None and not store.opened:
+        if len(store.metrics.trackers) < len(self._trackers):
             with self._state:
                 store.open()
-                for name, tracker in self._trackers.items():
-                    store.add_tracker(name, tracker)
+                for name in self._trackers.keys() - store.metrics.trackers.keys():
+                    store.add_tracker(name, self._trackers[name])
         return store
 
     def _refuse_closed(self) -> None:
