@@ -60,6 +60,7 @@ class RootParts:
         except BaseException:
             self.monitor.close()
             raise
+        self.monitor.journal.open(self.monitor.places)
         self._told: int | None = None
         #: Whether there is a champion.
         self.serves = False
