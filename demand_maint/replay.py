@@ -5,6 +5,7 @@ monitor, line-up, rules, gate and trainings run on a clock that is moved by hand
 done, up to what a machine's load and a collector's gaps add.
 """
 
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ import numpy as np
 import polars as pl
 
 from demand_maint._storage.door import Door
+from demand_maint._storage.tables import read_history
 from demand_maint._training.in_place import InPlacePool
 from demand_maint.clock import SystemClock
 from demand_maint.config import Config, load_config
@@ -41,6 +43,7 @@ DAY = 86400.0
 YEAR = 365 * DAY
 LOOK_SECONDS = 0.2
 MAX_POLICY_DAYS = 740
+SCRATCH_BYTES = 2 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +204,7 @@ def replay(
         folder = (
             Path(out)
             if out is not None
-            else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demand-replay-")))
+            else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demand-replay-", dir=_scratch())))
         )
         first = _first_champion(table, base, folder) if any(policy.models for policy in chosen) else None
         stop = threading.Event()
@@ -229,6 +232,15 @@ def replay(
     return ReplayReport(history=facts, policies=results, data=data, report=page)
 
 
+def _scratch() -> str | None:
+    """Memory rather than a disk for roots that nobody keeps, where there is plenty."""
+    memory = Path("/dev/shm")  # noqa: S108  # a private folder is made inside
+    try:
+        return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > SCRATCH_BYTES else None
+    except OSError:
+        return None
+
+
 def _configured(config: Config, horizon: str | None, step: str | None) -> Config:
     changed = {name: value for name, value in (("horizon", horizon), ("step", step)) if value is not None}
     if not changed:
@@ -251,7 +263,7 @@ def _table(
     until: float | str | None,
     columns: dict[str, str] | None,
 ) -> tuple[ReplayTable, dict[str, Any]]:
-    frame = history if isinstance(history, pl.DataFrame) else _read(history, config, columns)
+    frame = history if isinstance(history, pl.DataFrame) else read_history(history, config=config, columns=columns)
     grid = TimeGrid(config.zone, config.step_seconds)
     stamps = frame["timestamp"].cast(pl.Float64)
     low, high = stamps.min(), stamps.max()
@@ -278,12 +290,6 @@ def _table(
         "features": list(table.names),
     }
     return table, facts
-
-
-def _read(path: str | Path, config: Config, columns: dict[str, str] | None) -> pl.DataFrame:
-    from demand_maint._storage.tables import read_history  # noqa: PLC0415
-
-    return read_history(path, config=config, columns=columns)
 
 
 def _moment(value: float | str | None, grid: TimeGrid) -> float | None:

@@ -16,6 +16,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from demand_maint._storage.disk import Disk
+from demand_maint._storage.door import Door
+from demand_maint._storage.lock import MaintainerLock
 from demand_maint._storage.snapshots import SnapshotStore
 from demand_maint._training.in_place import InPlacePool
 from demand_maint.clock import SystemClock
@@ -256,12 +258,15 @@ class _Parts:
         self.life, self.clock = life, clock
         self.table = life.table
         config, root = life.config, life.root
-        self.monitor = ModelMonitor(root, config, clock)
+        # held only now and then: sealing and saving at every turn is for those who could lose something
+        self.lock = MaintainerLock(Door(root, ScratchDisk()), who="replay", clock=clock)
+        self.monitor = ModelMonitor(root, config, clock, lock=self.lock)
         self.manager = HybridModelManager(
             root, config=config, clock=clock, monitor=self.monitor, pool=life.pool, who="replay"
         )
         self.registry = self.manager.registry
         self.ahead = AheadModels(self.table)
+        self._codes: NDArray[np.uint32] | None = None
         self.handle = ModelHandle(
             self.registry,
             config=config,
@@ -279,17 +284,23 @@ class _Parts:
 
     def __exit__(self, *error: object) -> None:
         self.manager.close()
-        self.monitor.close()
+        try:
+            self.lock.acquire()
+            self.monitor.close()
+        finally:
+            self.lock.release()
 
     def _unsync(self) -> None:
         disk = ScratchDisk()
-        for owner in (self.registry, self.monitor, self.handle):
-            door = getattr(owner, "door", None)
-            if door is not None:
-                door.disk = disk
+        for owner in (self.registry, self.monitor, self.monitor.journal):
+            for name in ("door", "_door"):
+                door = getattr(owner, name, None)
+                if door is not None:
+                    door.disk = disk
 
     def _found(self, first: FirstChampion) -> None:
         """Start as `demand-maint init` does: history imported, the first champion committed."""
+        self.monitor.drain(gentle=False)  # an import alone opens the sums without the line-up that has to follow them
         self.monitor.import_history(self.table.before.select("place_id", "timestamp", "actual"))
         version = self.registry.add_version(first.model, first.metadata)
         self.registry.commit(
@@ -310,12 +321,14 @@ class _Parts:
     def learn(self, first: int, end: int) -> None:
         """Log the truth of rows `first` .. `end`."""
         journal = self.monitor.journal
-        codes, _ = journal.encode(self.table.place[first:end])
-        journal.log_columns(codes, self.table.slot[first:end].astype(np.float64), None, self.table.actual[first:end])
+        if self._codes is None:
+            self._codes = journal.encode(self.table.place)[0]
+        stamps = self.table.slot[first:end].astype(np.float64)
+        journal.log_columns(self._codes[first:end], stamps, None, self.table.actual[first:end])
 
     def renew(self) -> None:
         """Count what is new, follow the pointer, and renew weights and levels."""
-        self.monitor.drain()
+        self.monitor.drain(gentle=False)
         self.handle.refresh()
         if self.handle.publish(self.monitor.line_up, self.monitor.places):
             self._remember()

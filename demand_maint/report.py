@@ -1,9 +1,9 @@
 """One self-contained HTML page about a maintained root, or about a replay."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from demand_maint._storage.door import Door
 from demand_maint._storage.ledger_file import LedgerFile
@@ -11,16 +11,19 @@ from demand_maint._storage.snapshots import SnapshotStore
 from demand_maint.clock import Clock
 from demand_maint.config import Config
 from demand_maint.core.page import render_page
+from demand_maint.core.psi import feature_drift
 from demand_maint.core.report_data import ReportData, Story
 from demand_maint.core.serving import ServingSnapshot
 from demand_maint.core.story import StorySources, tell_story
+from demand_maint.core.versions import ModelMetadata
 from demand_maint.errors import DemandMaintError
 from demand_maint.model_handle import SNAPSHOTS
 from demand_maint.model_manager import HybridModelManager
 
-__all__ = ["REPORT_FILE", "page_assets", "report_data", "report_html", "story_of", "write_report"]
+__all__ = ["REPORT_FILE", "page_assets", "report_data", "report_html", "story_of", "write_page", "write_report"]
 
 REPORT_FILE = "logs/report.html"
+LEAST_ROWS = 50
 
 
 def page_assets() -> tuple[str, str]:
@@ -55,11 +58,11 @@ def story_of(
     head = commits[-1] if commits else None
     health = manager.monitor.report(days=manager.config.policy.window_days, details=True) if head is not None else None
     importances: dict[str, float] = {}
+    psi: dict[str, float | None] = {}
     if head is not None:
-        try:
-            importances = registry.version(head.champion).metadata.importances
-        except DemandMaintError:  # a damaged version has no story of its features; the rest is told
-            importances = {}
+        with suppress(DemandMaintError):  # a damaged version has no story of its features; the rest is told
+            champion = registry.version(head.champion).metadata
+            importances, psi = champion.importances, _input_drift(manager, champion)
     return tell_story(
         StorySources(
             name=name,
@@ -72,7 +75,7 @@ def story_of(
             health=health,
             ledger=LedgerFile(registry.door).load(),
             importances=importances,
-            psi=_psi(manager),
+            psi=psi,
             since=since,
         )
     )
@@ -140,6 +143,11 @@ def _stored_snapshots(door: Door) -> list[ServingSnapshot]:
     return found
 
 
-def _psi(manager: HybridModelManager) -> dict[str, Any]:
-    drift = getattr(manager.monitor, "input_drift", None)
-    return {} if drift is None else dict(drift())
+def _input_drift(manager: HybridModelManager, champion: ModelMetadata) -> dict[str, float | None]:
+    """How far the features of the newest rows have moved from those the champion was trained on."""
+    try:
+        rows = manager.monitor.get_training_data(days=manager.config.policy.window_days, min_samples=LEAST_ROWS)
+    except DemandMaintError:  # too few rows, or nothing tells their features: the page does without
+        return {}
+    columns = {name: rows[name].to_numpy() for name in champion.features if name in rows.columns}
+    return {drift.feature: drift.psi for drift in feature_drift(columns, champion.quantiles, champion.importances)}
