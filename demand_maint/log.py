@@ -4,26 +4,41 @@ An unconfigured `structlog.get_logger()` prints to stdout; wrapping the standard
 """
 
 import logging
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
-import structlog
+if TYPE_CHECKING:
+    import structlog
 
 __all__ = ["get_logger"]
 
 logging.getLogger("demand_maint").addHandler(logging.NullHandler())
 
 
-def get_logger(part: str) -> structlog.stdlib.BoundLogger:
+def get_logger(part: str) -> "structlog.stdlib.BoundLogger":
     """Return the logger ``demand_maint.<part>``; keys of an event become fields of the `logging.LogRecord`."""
-    return cast(
-        "structlog.stdlib.BoundLogger",
-        structlog.wrap_logger(
-            logging.getLogger(f"demand_maint.{part}"),
+    return cast("structlog.stdlib.BoundLogger", _Late(part))
+
+
+class _Late:
+    """A logger that imports structlog, a tenth of a second and more, with the first line that is logged."""
+
+    def __init__(self, part: str) -> None:
+        self._part = part
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # copying and pickling ask for these before there is a part
+            raise AttributeError(name)
+        import structlog  # noqa: PLC0415  # see above
+
+        logger = structlog.wrap_logger(
+            logging.getLogger(f"demand_maint.{self._part}"),
             processors=[
                 structlog.stdlib.filter_by_level,
                 structlog.contextvars.merge_contextvars,
                 structlog.stdlib.render_to_log_kwargs,
             ],
             wrapper_class=structlog.stdlib.BoundLogger,
-        ),
-    )
+        )
+        found = getattr(logger, name)
+        setattr(self, name, found)  # the next line finds it without asking again
+        return found
