@@ -6,7 +6,7 @@ lock follows them.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -105,6 +105,7 @@ class Drain:
         self._writers: dict[str, _Writer] = {}
         self._cursors: dict[str, SegmentCursor] = {}
         self.damaged: list[str] = []
+        self._finished: set[str] = set()
 
     # where we are
 
@@ -112,8 +113,9 @@ class Drain:
         """Progress per segment path, for saving."""
         return {path: [cursor.done, *cursor.holes] for path, cursor in self._cursors.items()}
 
-    def restore(self, cursors: dict[str, list[int]]) -> None:
-        """Go on from what `cursors` said."""
+    def restore(self, cursors: dict[str, list[int]], finished: Sequence[str] = ()) -> None:
+        """Go on from what `cursors` said; segments that are `finished` are sealed and not looked at again."""
+        self._finished = set(finished)
         self._cursors = {path: SegmentCursor(done, list(holes)) for path, (done, *holes) in cursors.items()}
         self._writers.clear()
 
@@ -221,11 +223,17 @@ class Drain:
 
     def forget(self, writer: _Writer, segment: _Segment) -> None:
         """Remove a sealed segment from the disk."""
-        segment.data.release()
         writer.segments.pop(segment.path, None)
         self._cursors.pop(segment.path, None)
         self._door.unlink(segment.path, missing_ok=True)
         self._door.unlink(segment.path + _DRAINED, missing_ok=True)
+
+    def remove_finished(self) -> None:
+        """Remove segments whose removal was interrupted."""
+        for path in self._finished:
+            self._door.unlink(path, missing_ok=True)
+            self._door.unlink(path + _DRAINED, missing_ok=True)
+        self._finished = set()
 
     def remove_dead(self) -> None:
         """Remove the directories of writers that are gone and whose rows are all sealed."""
@@ -253,7 +261,7 @@ class Drain:
         directory = f"{JOURNAL}/{writer.name}"
         for name in self._door.listdir(directory):
             path = f"{directory}/{name}"
-            if not name.endswith(".seg") or path in writer.segments or path in self.damaged:
+            if not name.endswith(".seg") or path in writer.segments or path in self.damaged or path in self._finished:
                 continue
             try:
                 data = memoryview(self._door.open_mapped(path))

@@ -209,12 +209,40 @@ class Journal:
             members[:, 0].astype(np.float64) if members is not None and members.shape[1] else served
         )  # fmt: skip
         try:
-            codes, good = self.encode(places)
             times, timed = self.read_times(timestamps, len(served))
-            good &= timed
-            self._write_rows(SERVED, codes, times, own, served, members, features, snapshot, good)
+            try:
+                codes, good = self.encode(places)
+            except OSError as error:
+                self._hold_served(places, times, timed, (own, served, members, features), snapshot, error)
+                return
+            self._write_rows(SERVED, codes, times, own, served, members, features, snapshot, good & timed)
         except Exception as error:
             self._refuse("served", error)
+
+    def _hold_served(
+        self,
+        places: Sequence[Any],
+        times: NDArray[np.float64],
+        good: NDArray[np.bool_],
+        columns: tuple[Any, Any, Any, Any],
+        snapshot: int,
+        error: OSError,
+    ) -> None:
+        """Keep served rows in memory, since not even their places can be written down."""
+        keys: list[int | str] = []
+        for i, place in enumerate(places):
+            try:
+                keys.append(place_key(place))
+            except TypeError as refused:
+                good[i] = False
+                self._refuse("place", refused)
+        own, served, members, features = (None if column is None else column[good] for column in columns)
+        keys = [key for key, fine in zip(keys, good, strict=False) if fine] if len(keys) == len(good) else keys
+        empty = np.zeros(len(keys), dtype=np.uint32)
+        block = Block(SERVED, self._version, snapshot, 0, empty, times[good], own, served, members, features)
+        with self._lock:
+            self._degrade(error)
+            self._ring.put((block, keys), len(keys))
 
     def log_columns(
         self,
@@ -251,6 +279,16 @@ class Journal:
         return out, good
 
     # care
+
+    def open(self, places: Sequence[Any] = ()) -> None:
+        """Make the first segment now, and name `places`: for a thread, so that the first records of a loop touch no disk."""
+        with self._lock:
+            try:
+                if self._writer is None and not self.closed:
+                    self._open_next()
+            except OSError as error:
+                self._degrade(error)
+        self.encode(places)
 
     def maintain(self) -> None:
         """Prepare a spare segment, and try again where the disk refused; for a background thread."""

@@ -6,7 +6,7 @@ one blob.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +123,7 @@ class ObservationStore:
             return
         self.places[:] = facts["places"]
         self.drain_reader = Drain(self.door, self.places)
-        self.drain_reader.restore(facts["cursors"])
+        self.drain_reader.restore(facts["cursors"], facts["finished"])
         self.metrics.load(facts, arrays)
         self.saved_at, self._floor = facts["saved_at"], facts["floor"]
         self._saved_trackers = {name: arrays[f"tracker.{name}"].tobytes() for name in facts["trackers"]}
@@ -356,7 +356,7 @@ class ObservationStore:
 
     # saving
 
-    def save(self, now: float) -> None:
+    def save(self, now: float, finished: Sequence[str] = ()) -> None:
         """Keep sums, progress and trackers in one snapshot."""
         self.drain_reader.flush_all_notes()
         facts, arrays = self.metrics.state()
@@ -366,7 +366,9 @@ class ObservationStore:
             "floor": self._buffer.floor if self._buffer is not None else self._floor,
             "grid": [self.grid.zone, self.grid.step, self.config.season_seconds, self.config.horizon_seconds],
             "places": self.places,
-            "cursors": self.drain_reader.cursors(),
+            "cursors": {path: at for path, at in self.drain_reader.cursors().items() if path not in finished},
+            # sealed; whoever reads this removes what is left of them
+            "finished": list(finished),
             "trackers": list(trackers),
             "saved_at": now,
         }
@@ -389,6 +391,7 @@ class ObservationStore:
 
     def seal(self, now: float) -> list[str]:
         """Turn finished segments into Parquet, save, and let the segments go; return the files made."""
+        self.drain_reader.remove_finished()
         finished = [(w, s) for w, s, done in self.drain_reader.segments() if done]
         made: list[str] = []
         for writer, segment in finished:
@@ -405,7 +408,7 @@ class ObservationStore:
                 )
                 made += [name] if name else []
         if finished:
-            self.save(now)
+            self.save(now, [segment.path for _, segment in finished])
             for writer, segment in finished:
                 self.drain_reader.forget(writer, segment)
         self.drain_reader.remove_dead()

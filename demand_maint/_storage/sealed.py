@@ -61,6 +61,8 @@ class SealedHistory:
     def __init__(self, door: Door) -> None:
         self._door = door
         self._manifests: dict[str, Manifest] = {}
+        self._verified: set[str] = set()
+        self.damaged: list[str] = []
 
     def names(self, start: float | None = None, end: float | None = None) -> list[str]:
         """Sealed files that may hold rows with `start` <= timestamp < `end`."""
@@ -129,8 +131,10 @@ class SealedHistory:
         try:
             if manifest is None:
                 raise ValueError("its manifest is missing or unreadable")
-            if verify and _sha256(path) != manifest.sha256:
-                raise ValueError("its bytes are not what was sealed")
+            if verify or name not in self._verified:  # a flipped byte may read as other data without an error
+                if _sha256(path) != manifest.sha256:
+                    raise ValueError("its bytes are not what was sealed")
+                self._verified.add(name)
             frame = pl.read_parquet(path, columns=list(columns) if columns is not None else None)
         except FileNotFoundError:
             return None
@@ -149,8 +153,10 @@ class SealedHistory:
                 yield found
 
     def verify(self) -> list[str]:
-        """Sealed and imported files that are not what was written; those of the log are set aside."""
-        bad = [f"{SEALED}/{name}" for name in self.names() if self.read(name, ["kind"], verify=True) is None]
+        """Sealed and imported files that are not what was written, those set aside earlier by this object included."""
+        for name in self.names():
+            self.read(name, ["kind"], verify=True)
+        bad = list(self.damaged)
         bad += [f"{HISTORY}/{name}" for name in self._imports() if not self._history_is_whole(name)]
         return bad
 
@@ -158,6 +164,7 @@ class SealedHistory:
         """Set a damaged file aside; nothing is deleted."""
         _log.error("segment_quarantined", segment=name, reason=reason)
         self._manifests.pop(name, None)
+        self.damaged.append(f"{SEALED}/{name}")
         self._door.makedirs(QUARANTINE)
         for part in (name, f"{name}.json"):
             if self._door.exists(f"{SEALED}/{part}"):
