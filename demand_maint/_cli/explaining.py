@@ -7,6 +7,8 @@ from demand_maint._cli.answers import Answer, configuration, when
 from demand_maint._cli.looking import decision_lines, evidence_lines, stamp
 from demand_maint._storage.decisions import DecisionJournal
 from demand_maint._storage.door import Door
+from demand_maint.clock import SystemClock
+from demand_maint.config import Config
 from demand_maint.errors import ConfigError, DataError
 
 __all__ = ["explain"]
@@ -19,7 +21,7 @@ def explain(arguments: argparse.Namespace) -> Answer:
     if arguments.place is not None:
         if at is None:
             raise ConfigError("--place needs the slot: --at 2013-01-31T08:00.")
-        return _served(arguments, at)
+        return _served(arguments, settings, at)
     newest: dict[str, Any] | None = None
     journal = DecisionJournal(Door(arguments.root))
     for entry in journal.read(until=None if at is None else at + 1e-6):
@@ -35,5 +37,68 @@ def explain(arguments: argparse.Namespace) -> Answer:
     return Answer(newest, "\n".join(lines))
 
 
-def _served(arguments: argparse.Namespace, at: float) -> Answer:
-    raise DataError("Not yet.")
+def _served(arguments: argparse.Namespace, settings: Config, at: float) -> Answer:
+    """Take a served value apart, from its journal row and the serving snapshot that the row names."""
+    import numpy as np  # noqa: PLC0415  # decisions are explained without
+
+    from demand_maint._storage.observation_frames import row_batch  # noqa: PLC0415  # loads Polars
+    from demand_maint._storage.observation_store import ObservationStore  # noqa: PLC0415  # as above
+    from demand_maint.core.timegrid import TimeGrid  # noqa: PLC0415  # as above
+
+    grid = TimeGrid(settings.zone, settings.step_seconds)
+    slot = int(grid.floor([at])[0])
+    store = ObservationStore(Door(arguments.root), settings, grid)
+    store.open()
+    store.drain(SystemClock().now(), lead=False, gentle=False)
+    batch = row_batch(store, slot, slot + 1)
+    names = [store.places[code] for code in batch.place.tolist()]
+    found = [row for row, name in enumerate(names) if str(name) == arguments.place]
+    if not found:
+        raise DataError(
+            f"Nothing was predicted for place {arguments.place!r} and the slot {stamp(slot)}. Known there: {_some(names)}."
+        )
+    row = found[-1]
+    facts: dict[str, Any] = {
+        "place": names[row],
+        "slot": stamp(slot),
+        "version": int(batch.version[row]),
+        "predicted": float(batch.predicted[row]),
+        "served": float(batch.served[row]),
+        "actual": float(batch.actual[row]),
+        "snapshot": int(batch.snapshot[row]),
+    }
+    lines = [f"Slot {stamp(slot)}, champion version {facts['version']}: {facts['predicted']:.6g} of its own."]
+    if np.isfinite(facts["actual"]):
+        lines.append(f"What really happened: {facts['actual']:.6g}.")
+    if not facts["snapshot"]:
+        lines.append(f"Served was {facts['served']:.6g}, the champion's own value; no line-up took part.")
+        return Answer(facts, "\n".join(lines))
+    told = _by_line_up(arguments.root, facts, batch.members[row])
+    return Answer(facts, "\n".join([*lines, told]))
+
+
+def _by_line_up(root: str, facts: dict[str, Any], raw: Any) -> str:
+    from demand_maint._storage.snapshots import SnapshotStore  # noqa: PLC0415  # only for values a line-up served
+    from demand_maint.core.serving import ServingSnapshot  # noqa: PLC0415  # as above
+    from demand_maint.core.serving import explain as take_apart  # noqa: PLC0415  # as above
+    from demand_maint.model_handle import SNAPSHOTS  # noqa: PLC0415  # as above
+
+    payload = SnapshotStore(Door(root), SNAPSHOTS).load(facts["snapshot"])
+    if payload is None:
+        return f"Served was {facts['served']:.6g}, by serving snapshot {facts['snapshot']}, which is no longer kept."
+    explanation = take_apart(ServingSnapshot.decode(payload), facts["place"], raw)
+    facts["reproduced"] = explanation.served
+    facts["exact"] = explanation.served == facts["served"]
+    facts["shares"] = [
+        {"member": share.member.name, "weight": share.weight, "value": share.value, "level": share.level}
+        for share in explanation.shares
+    ]
+    return explanation.text
+
+
+def _some(names: list[Any], limit: int = 8) -> str:
+    distinct = list(dict.fromkeys(map(str, names)))
+    shown = ", ".join(distinct[:limit])
+    return (
+        "nothing" if not distinct else shown if len(distinct) <= limit else f"{shown} and {len(distinct) - limit} more"
+    )

@@ -12,7 +12,7 @@ from demand_maint.core.key_index import make_keys
 from demand_maint.core.observations import RowBuffer
 from demand_maint.core.records import MaturedBatch
 
-__all__ = ["feature_frame", "place_column", "record_frame", "truth_frame"]
+__all__ = ["feature_frame", "place_column", "record_frame", "row_batch", "truth_frame"]
 
 _FOREVER = (1 << 32) - 1
 
@@ -28,9 +28,13 @@ def place_column(places: Sequence[int | str], codes: NDArray[np.integer]) -> pl.
 
 def record_frame(store: ObservationStore, start: float | None, end: float | None) -> pl.DataFrame:
     """Predictions with `start` <= slot < `end` and their truth, NaN where that is not known yet, by slot and place."""
+    return _frame(store, row_batch(store, start, end))
+
+
+def row_batch(store: ObservationStore, start: float | None, end: float | None) -> MaturedBatch:
+    """Return the same rows as they were journalled, with the values of the line-up's members and their serving snapshot."""
     low, high = _bounds(start, end)
-    batch = _window(store, low, high).rows(low, high, matured=False)
-    return _frame(store, batch)
+    return _window(store, low, high).rows(low, high, matured=False)
 
 
 def _frame(store: ObservationStore, batch: MaturedBatch) -> pl.DataFrame:
