@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 DEFAULT_LIMIT_BYTES = 512 << 20
+LIVE_ROWS = 10_000
 CBM_MAGIC = b"CBM1"
 OWN_KEYS = "demand_maint."
 # stored with the parameters, but about the run and not about the model
@@ -87,8 +88,10 @@ class CatBoostModel:
     def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Predict (n, F) rows; a single row goes in as a flat array, which CatBoost reads in half the time."""
         if len(rows) == 1:
-            return np.array((self._apply(rows[0], self._kind),))
-        found: NDArray[np.float64] = self._apply(rows, self._kind)
+            return np.array((self._apply(rows[0], self._kind, 0, 0, 1),))
+        # threads do not change the answer; for a live batch they only disturb the host
+        threads = 1 if len(rows) <= LIVE_ROWS else -1
+        found: NDArray[np.float64] = self._apply(rows, self._kind, 0, 0, threads)
         return found
 
     def importances(self) -> dict[str, float]:
