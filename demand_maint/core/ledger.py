@@ -235,9 +235,9 @@ class LedgerFacts(Struct, frozen=True, kw_only=True):
     promoted_at
         Since when the champion serves, epoch seconds.
     last_full_retrain_at
-        When the champion's base was first promoted.
+        When the champion's base was trained: when it entered the line-up, else when it was first promoted.
     last_update_at
-        When a new model was last promoted, rollbacks not counted.
+        The same of the newest model that was promoted, rollbacks not counted.
     last_rollback_at
         When a rollback last put an earlier champion back.
     fine_tunes
@@ -259,11 +259,15 @@ class LedgerFacts(Struct, frozen=True, kw_only=True):
         promoted_at: float | None = None
         last_update_at: float | None = None
         last_rollback_at: float | None = None
+        entered: dict[int, float] = {}
         first_seen: dict[int, float] = {}
         for commit in commits:
-            if commit.action in {"init", "adopt", "deploy", "promote"}:
-                promoted_at = last_update_at = commit.at
-                first_seen.setdefault(commit.champion, commit.at)
+            if commit.action == "enter" and commit.subject is not None:
+                entered[commit.subject] = commit.at
+            elif commit.action in {"init", "adopt", "deploy", "promote"}:
+                promoted_at = commit.at
+                last_update_at = entered.get(commit.champion, commit.at)
+                first_seen.setdefault(commit.champion, last_update_at)
             elif commit.action == "rollback":
                 promoted_at = last_rollback_at = commit.at
             head = commit

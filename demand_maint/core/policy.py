@@ -313,12 +313,27 @@ def _rolled_back(s: Situation, action: Action) -> str | None:
 
 
 def _on_trial(s: Situation, action: Action) -> str | None:
-    trial = (s.policy.matured_days + 2) * DAY
+    if s.policy.promotion != "live" or action is Action.NOTHING:
+        return None
     for candidate in s.candidates:
-        stronger = candidate.kind in {"full", action.kind}
-        if s.policy.promotion == "live" and stronger and s.now < candidate.entered_at + trial:
+        if candidate.kind not in {action.kind, "full"}:
+            continue
+        if s.now < candidate.entered_at + _trial_days(s, candidate.kind, action) * DAY:
             return f"a challenger that entered at {stamp(candidate.entered_at)} is still earning its place"
     return None
+
+
+def _trial_days(s: Situation, kind: AttemptKind, action: Action) -> float:
+    """How long a candidate keeps others waiting: a fine-tune no longer than the schedule asks, a full retrain until it is decided.
+
+    A new critical drift may mean that a full candidate was trained on what is gone: then its days of truth are enough.
+    """
+    days = s.policy.matured_days + 2.0
+    if kind == "fine_tune":
+        return min(days, s.policy.fine_tune_interval_days or days)
+    if action is Action.FINE_TUNE or s.health.status == "critical":
+        return days
+    return s.policy.candidate_expiry_days
 
 
 def _tier_off(s: Situation, action: Action) -> str | None:
