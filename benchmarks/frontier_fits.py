@@ -37,11 +37,12 @@ class Fits:
     """Fits on one stream; the same fit is done once, and costs the same however often it is asked for.
 
     A fit is measured like a training of the library: out-of-sample figures from a first fit without the newest tenth, then the
-    model itself on all rows. `cpu` is the second fit's processor time, `measured_cpu` the first's.
+    model itself on all rows. `tune_borders` is CatBoost's ``border_count`` of the fine-tunes; `cpu` is the second fit's processor time, `measured_cpu` the first's.
     """
 
-    def __init__(self, stream: Stream, cache: Path | None = None) -> None:
+    def __init__(self, stream: Stream, cache: Path | None = None, tune_borders: int | None = None) -> None:
         self.stream = stream
+        self.tune_borders = tune_borders
         self.folder = (cache or Path(tempfile.gettempdir()) / "demand_maint_frontier") / stream.name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.done: dict[tuple[str, bool], Fit] = {}
@@ -60,14 +61,16 @@ class Fits:
     def fine_tune(self, base: Fit, day: int, *, measured: bool = True) -> Fit:
         """Fine-tune `base` on the newest days before `day`."""
         training = self.stream.config.training
-        params = {
+        params: dict[str, Any] = {
             "iterations": training.fine_tune_iterations,
             "depth": training.full_depth,
             "learning_rate": training.fine_tune_learning_rate,
         }
-        return self._fit(
-            f"{base.key}-tune-{day}", "fine_tune", day - training.fine_tune_days, day, params, base, measured=measured
-        )
+        key = f"{base.key}-tune-{day}"
+        if self.tune_borders is not None:
+            params["border_count"] = self.tune_borders
+            key += f"-{self.tune_borders}"
+        return self._fit(key, "fine_tune", day - training.fine_tune_days, day, params, base, measured=measured)
 
     def _fit(
         self, key: str, kind: str, first: int, day: int, params: dict[str, Any], base: Fit | None, *, measured: bool

@@ -75,7 +75,8 @@ class Life:
         self.log: list[tuple[int, str, str, str]] = []
         self.served = np.full(len(stream.slot), np.nan)
         self.champion = np.full(len(stream.slot), np.nan)
-        self.weights: list[NDArray[np.float64]] = []
+        # forecasts of each seat of the line-up, by role and calibration; the champion's where a seat is empty
+        self.members: dict[str, NDArray[np.float64]] = {}
         first = fits.full(stream.first_day)
         self.fit: dict[int, Fit] = {1: first}
         self.base_of: dict[int, int] = {1: 1}
@@ -135,12 +136,32 @@ class Life:
             members, number = np.stack(values, axis=1), snapshot.number
             served = Mixer(snapshot).mix(stream.place[rows], members)
         self.served[rows], self.champion[rows] = served, own
+        self._note_members(rows, members)
         self.pending = MaturedBatch(
             place=stream.place[rows].astype(np.uint32), slot=stream.slot[rows],
             version=np.full(n, self.head.champion, dtype=np.uint16), predicted=own, served=served,
             actual=stream.actual[rows], naive=stream.naive[rows], members=members,
             snapshot=np.full(n, number, dtype=np.uint32), observed_at=np.full(n, self._now(day + 1)),
         ) if n else None  # fmt: skip
+
+    def _note_members(self, rows: slice, raw: NDArray[np.float32]) -> None:
+        """Keep what each seat forecast, to be judged in hindsight."""
+        own, snapshot = self.champion[rows], self.snapshot
+        naive = self.stream.naive[rows]
+        found = {"seasonal naive": np.where(np.isfinite(naive), naive, own), "champion": own}
+        if snapshot is not None:
+            roles = {entry.version: entry.role for entry in self.head.line_up} | {self.head.champion: "champion"}
+            code = self.stream.place[rows]
+            for column, version in enumerate(snapshot.columns):
+                role = roles.get(version, "base") if version else None
+                if role is not None:
+                    found[role] = raw[:, column].astype(np.float64)
+                    found[f"{role}, calibrated"] = found[role] * snapshot.levels[code, column]
+        for role in ("champion", "base", "candidate", "previous"):
+            for name in (role, f"{role}, calibrated"):
+                found.setdefault(name, found.get(name.replace(role, "champion"), own))
+        for name, values in found.items():
+            self.members.setdefault(name, np.full(len(self.stream.slot), np.nan))[rows] = values
 
     # a check
 

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from demand_maint.config import Config
+from demand_maint.config import Config, TrainingConfig
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.features import DemandFeatures, seasonal_naive
 from demand_maint.testing import drifting_stream
@@ -101,4 +101,11 @@ def control() -> Loaded:
     return config, frame, "2020-07-01", 180, "2020-01-15"
 
 
-STREAMS = {"bikes": bikes, "parks": parks, "control": control}
+def tiny() -> Loaded:
+    """Make two places that shift, with small models: the tests' own."""
+    small = TrainingConfig(full_iterations=40, full_depth=4, fine_tune_iterations=20)
+    frame = drifting_stream(places=2, days=110, start=1_577_836_800.0, shift_day=80, shift=1.4, seed=5)
+    return Config(step="1h", training=small), frame, "2020-03-11", 35, "2020-01-15"
+
+
+STREAMS = {"bikes": bikes, "parks": parks, "control": control, "tiny": tiny}
