@@ -48,6 +48,7 @@ __all__ = ["ModelMonitor"]
 
 NO_LOG = "No predictions log found in {root}. Run data collection with enable_monitoring=True, or log predictions and actuals."
 _SAVE_SECONDS = 60.0
+_EXPORT_SECONDS = 600.0
 _log = get_logger("monitor")
 
 
@@ -428,13 +429,17 @@ class ModelMonitor:
                     store.save(now)
                 if sealed or save:
                     store.retain(now)
-                    self._export(now)
+                    self._export(now, force=save)
             return matured
         finally:
             if own and lock is not None:
                 lock.release()
 
-    def _export(self, now: float) -> None:
+    def _export(self, now: float, *, force: bool) -> None:
+        fresh = self._exported_at is not None and 0 <= now - self._exported_at < _EXPORT_SECONDS
+        if fresh and not force:
+            return
+        self._exported_at = now
         try:
             write_exports(self._door, self._store, self.get_model_health(), self.config, now)
         except OSError as error:

@@ -5,6 +5,7 @@ crc32: one JSON array per line, ``[start, end, observed_at, crc32]``. Only the l
 lock follows them.
 """
 
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,11 +26,13 @@ from demand_maint._storage.segments import (
     chosen,
     committed_end,
     has_block,
+    is_committed,
     joined,
     read_blocks,
     read_head,
     read_records,
 )
+from demand_maint.clock import SystemClock
 from demand_maint.core.observations import VOID
 from demand_maint.log import get_logger
 
@@ -106,6 +109,9 @@ class Drain:
         self._cursors: dict[str, SegmentCursor] = {}
         self.damaged: list[str] = []
         self._finished: set[str] = set()
+        self._prefix = str(door.root)
+        self._clock = SystemClock()  # compared with the stamps of the file system
+        self._stamps: dict[str, int] = {}
 
     # where we are
 
@@ -118,6 +124,7 @@ class Drain:
         self._finished = set(finished)
         self._cursors = {path: SegmentCursor(done, list(holes)) for path, (done, *holes) in cursors.items()}
         self._writers.clear()
+        self._stamps.clear()
 
     def drop(self, paths: list[str]) -> None:
         """Forget segments that are gone."""
@@ -155,16 +162,42 @@ class Drain:
 
     def has_new(self) -> bool:
         """Whether any writer has committed something that was not read; cheap where nothing was."""
-        for name in self._door.listdir(JOURNAL):
-            writer = self._writers.setdefault(name, _Writer(name))
-            self._look(writer)
+        if self._changed(JOURNAL):
+            for name in self._door.listdir(JOURNAL):
+                self._writers.setdefault(name, _Writer(name))
+        for writer in self._writers.values():
+            if self._changed(f"{JOURNAL}/{writer.name}"):
+                self._look(writer)
             for segment in writer.segments.values():
-                if segment.is_records:
-                    if committed_end(segment.data, segment.cursor.done, segment.head.capacity) > segment.cursor.done:
+                at = segment.cursor.done
+                if not segment.is_records:
+                    if has_block(segment.data, max(at, HEADER_BYTES)):
                         return True
-                elif has_block(segment.data, max(segment.cursor.done, HEADER_BYTES)):
+                elif at < segment.head.capacity:
+                    # writers are at most a few slots apart: look at the next one, and further only where they were
+                    if is_committed(segment.data, at) or (
+                        segment.cursor.holes and committed_end(segment.data, at, segment.head.capacity) > at
+                    ):
+                        return True
+                if segment.cursor.holes and any(is_committed(segment.data, hole) for hole in segment.cursor.holes):
                     return True
         return False
+
+    def _changed(self, directory: str) -> bool:
+        """Whether names may have come or gone in a directory since this was asked last."""
+        try:
+            stamp = os.stat(f"{self._prefix}/{directory}").st_mtime_ns
+        except FileNotFoundError:
+            self._stamps.pop(directory, None)
+            return False
+        now = self._clock.now() * 1e9
+        # two changes within one tick of the file system's clock have one stamp: trust it once it is old enough
+        same = self._stamps.get(directory) == stamp
+        if now - stamp > 1e8:
+            self._stamps[directory] = stamp
+        else:
+            self._stamps.pop(directory, None)
+        return not same
 
     def reread(self) -> Iterator[DrainedRows]:
         """Rows that were read before and are not sealed, as they were stamped then; one part per segment and shape."""
@@ -339,7 +372,7 @@ class Drain:
         slots = read_records(segment.data, cursor.done, end)
         committed = np.ascontiguousarray(slots["time"]).view(np.uint64) != 0
         indices = np.arange(cursor.done, end)
-        late = [hole for hole in cursor.holes if _is_committed(segment.data, hole)]
+        late = [hole for hole in cursor.holes if is_committed(segment.data, hole)]
         before = cursor.done
         if committed.all() and not late:
             holes: list[int] = []
@@ -436,11 +469,6 @@ def _crc(segment: _Segment, start: int, end: int) -> int:
     if segment.is_records:
         start, end = HEADER_BYTES + start * RECORD_BYTES, HEADER_BYTES + end * RECORD_BYTES
     return zlib.crc32(segment.data[start:end])
-
-
-def _is_committed(data: memoryview, index: int) -> bool:
-    slot = read_records(data, index, index + 1)
-    return bool(np.ascontiguousarray(slot["time"]).view(np.uint64)[0])
 
 
 def _covered(stamps: list[tuple[int, int, float]], start: int, end: int) -> bool:

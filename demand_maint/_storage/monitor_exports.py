@@ -8,7 +8,7 @@ import polars as pl
 
 from demand_maint._storage.door import Door
 from demand_maint._storage.observation_frames import record_frame
-from demand_maint._storage.observation_store import DAY, ObservationStore
+from demand_maint._storage.observation_store import ObservationStore
 from demand_maint.config import Config
 
 __all__ = ["EXPORT_METRICS", "EXPORT_RECORDS", "EXPORT_TRAINING", "export_frame", "write_exports"]
@@ -21,11 +21,12 @@ _HISTORY = 400
 
 def write_exports(door: Door, store: ObservationStore, health: dict[str, Any], config: Config, now: float) -> None:
     """Write the three exports anew."""
-    newest = store.metrics.newest_slot
-    if newest is None:
+    if store.metrics.newest_slot is None:
         return
-    frame = record_frame(store, max(store.complete_from, newest - config.monitor.buffer_days * DAY), None)
-    frame = readable(frame.tail(config.monitor.export_records))
+    wanted = config.monitor.export_records
+    start = max(store.complete_from, store.buffer.newest_rows_from(2 * wanted))
+    frame = record_frame(store, start, None)
+    frame = readable(frame.tail(wanted))
     door.write_frame(EXPORT_RECORDS, frame.write_csv)
     known = frame.filter(pl.col("actual").is_finite()).select("place_id", "timestamp", "predicted", "actual")
     door.write_frame(EXPORT_TRAINING, known.write_csv)

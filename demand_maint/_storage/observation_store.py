@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from demand_maint._storage.door import Door
 from demand_maint._storage.drain import Drain, DrainedRows
+from demand_maint._storage.journal import JOURNAL
 from demand_maint._storage.sealed import SEALED, SealedHistory
 from demand_maint._storage.segments import Rows, chosen, joined, to_events
 from demand_maint._storage.snapshots import SnapshotStore
@@ -151,9 +152,8 @@ class ObservationStore:
         self.drain_reader.restore({})
         for events in self.events_since(None):
             self._ingest(buffer, events)
-        done = {(m.writer, m.segment) for name in self.sealed.names() if (m := self.sealed.manifest(name)) is not None}
-        cursors = {f"logs/journal/{writer}/{segment}.seg": [1 << 40] for writer, segment in done}
-        self.drain_reader.restore({path: at for path, at in cursors.items() if self.door.exists(path)})
+        sealed = [m for name in self.sealed.names() if (m := self.sealed.manifest(name)) is not None]
+        self.drain_reader.restore({}, [f"{JOURNAL}/{m.writer}/{m.segment}.seg" for m in sealed])
 
     # draining
 
@@ -421,10 +421,12 @@ class ObservationStore:
             return []
         monitor = self.config.monitor
         window = monitor.buffer_days * DAY + 3 * self.config.season_seconds
-        records_edge = min(now, newest) - max(monitor.records_days * DAY, window)
-        gone = [name for name in self.sealed.names() if int(name[11:21]) < records_edge]
+        edge = min(now, newest)
+        gone = self.sealed.ended_before(edge - max(monitor.records_days * DAY, window))
         for name in gone:
             self.sealed.remove(name)
+        for name in self.sealed.ended_before(edge - max(monitor.features_days * DAY, window)):
+            self.sealed.strip_features(name)
         return gone
 
 

@@ -6,6 +6,7 @@ seconds, so that a reader opens only what overlaps its window. Manifest format 1
 """
 
 import hashlib
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ HISTORY = "data/history"
 QUARANTINE = "logs/quarantine"
 MANIFEST_FORMAT = 1
 _NAME = re.compile(r"(\d{10})-(\d{10})-(.+)\.parquet")
+_SLIM = "~.parquet"
 _log = get_logger("sealed")
 
 Place = int | str
@@ -67,9 +69,10 @@ class SealedHistory:
     def names(self, start: float | None = None, end: float | None = None) -> list[str]:
         """Sealed files that may hold rows with `start` <= timestamp < `end`."""
         out: list[str] = []
-        for name in self._door.listdir(SEALED):
+        present = set(listed := self._door.listdir(SEALED))
+        for name in listed:
             match = _NAME.fullmatch(name)
-            if match is None:
+            if match is None or f"{name.removesuffix('.parquet')}{_SLIM}" in present:
                 continue
             if (end is not None and int(match[1]) >= end) or (start is not None and int(match[2]) < int(start)):
                 continue
@@ -95,7 +98,6 @@ class SealedHistory:
         features = _feature_names(rows, names)
         frame = pl.DataFrame(_columns(rows, codes, observed_at, features))
         name = f"{int(oldest):010d}-{int(newest):010d}-{writer}-{segment}.parquet"
-        digest = self._write(f"{SEALED}/{name}", frame)
         manifest = Manifest(
             writer=writer,
             segment=segment,
@@ -104,12 +106,39 @@ class SealedHistory:
             newest=newest,
             observed_first=float(observed_at.min()),
             observed_last=float(observed_at.max()),
-            sha256=digest,
+            sha256="",
             places=[places[code] for code in used],
             features=features,
         )
-        self._door.replace(f"{SEALED}/{name}.json", msgspec.json.encode(manifest))
+        self._put(name, frame, manifest)
         return name
+
+    def _put(self, name: str, frame: pl.DataFrame, manifest: Manifest) -> None:
+        """Write the manifest, then the file it is about: a manifest alone is nothing."""
+        buffer = io.BytesIO()
+        frame.write_parquet(buffer, compression="zstd", compression_level=1, statistics=True)
+        data = buffer.getvalue()
+        manifest = msgspec.structs.replace(manifest, sha256=hashlib.sha256(data).hexdigest())
+        self._door.replace(f"{SEALED}/{name}.json", msgspec.json.encode(manifest))
+        self._door.replace(f"{SEALED}/{name}", data)
+        self._manifests[name] = manifest
+
+    def ended_before(self, edge: float) -> list[str]:
+        """Files whose newest row is older than `edge`."""
+        return [name for name in self.names() if int(name[11:21]) < edge - 1]
+
+    def strip_features(self, name: str) -> None:
+        """Keep the rows of a file without the feature rows beside them."""
+        manifest = self.manifest(name)
+        if manifest is None or not manifest.features:
+            return
+        found = self.read(name)
+        if found is None:
+            return
+        slim = f"{name.removesuffix('.parquet')}{_SLIM}"
+        frame = found.frame.select(pl.exclude("^feature:.*$"))
+        self._put(slim, frame, msgspec.structs.replace(manifest, features=[]))
+        self.remove(name)
 
     def manifest(self, name: str) -> Manifest | None:
         """What a sealed file says of itself; ``None`` where it cannot be read."""

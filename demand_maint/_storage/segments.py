@@ -35,6 +35,7 @@ __all__ = [
     "chosen",
     "committed_end",
     "has_block",
+    "is_committed",
     "joined",
     "read_blocks",
     "read_head",
@@ -61,6 +62,7 @@ RECORD = np.dtype(
 BLOCK_HEAD = struct.Struct("@IIIIHHHH")
 COMMITTED = 0x444D_424C_4F43_4B31
 _HEAD_BYTES = BLOCK_HEAD.size
+_WORD = struct.Struct("@Q")
 _CHUNK = 4096
 
 
@@ -138,6 +140,11 @@ def committed_end(data: memoryview, start: int, capacity: int) -> int:
             break
         start = stop
     return end
+
+
+def is_committed(data: memoryview, slot: int) -> bool:
+    """Whether a slot of a ``records`` segment has its commit word."""
+    return bool(_WORD.unpack_from(data, HEADER_BYTES + slot * RECORD_BYTES + RECORD_BYTES - 8)[0])
 
 
 def _bits(words: NDArray[np.float64]) -> NDArray[np.uint64]:

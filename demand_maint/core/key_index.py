@@ -72,6 +72,11 @@ class KeyIndex:
         order = np.argsort(keys, kind="stable")
         return rows[order], keys[order]
 
+    def newest_keys(self, count: int) -> Keys:
+        """The `count` highest keys, ascending."""
+        parts = [run.keys[max(run.used - count, 0) : run.used] for run in self._runs]
+        return np.sort(np.concatenate(parts))[-count:] if parts else np.empty(0, dtype=np.uint64)
+
     def _merge(self) -> None:
         """Merge the small runs; the largest joins when they have grown to half of it."""
         runs = sorted(self._runs, key=lambda run: run.used, reverse=True)

@@ -304,6 +304,11 @@ class RowBuffer:
         place, slot = split_keys(keys)
         return self._batch(place, slot, at, self._values(at))
 
+    def newest_rows_from(self, count: int) -> int:
+        """Slot from which on there are about `count` rows, at least as many where there are so many."""
+        keys = self._index.newest_keys(count)
+        return int(keys.min()) >> 32 if len(keys) else 0
+
     def truths(self, start: int, end: int) -> tuple[Codes, Ints, Floats]:
         """Keys with a known actual in [`start`, `end`): place codes, slots, actuals."""
         at, keys = self._window(start, end)
