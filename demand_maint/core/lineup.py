@@ -35,7 +35,7 @@ Floats = NDArray[np.float64]
 WINDOW_DAYS = 36
 MAX_MEMBERS = 8
 MAX_SEATS = 12  # versions remembered, the naive among them
-KEPT_LEVELS = 240  # snapshots whose levels are remembered, to score calibrated values of late truth
+KEPT_LEVELS = 72  # snapshots whose levels are remembered, to score calibrated values of late truth
 TINY = 1e-9
 
 
@@ -180,7 +180,7 @@ class LineUp:
         self, batch: MaturedBatch, rows: NDArray[np.intp], number: int, place: NDArray[np.intp]
     ) -> tuple[Floats, tuple[int, ...], Floats]:
         """Raw values (n, K) of `rows`, whose they are, and the levels (n, K) that were in force."""
-        known = self._state.levels.get(number)
+        known = self._state.levels_of(number)
         if known is None or batch.members.shape[1] == 0:
             return self._champion_values(batch, rows)
         columns, table = known

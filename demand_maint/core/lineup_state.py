@@ -1,6 +1,6 @@
 """What a line-up remembers, and its bytes.
 
-Format 1: zlib over msgpack of `_Stored`. There is nothing to upgrade from yet.
+Format 1: msgpack of `_Stored` and its crc32, 4 bytes. There is nothing to upgrade from yet.
 """
 
 import zlib
@@ -36,6 +36,7 @@ N, LOSS, REFERENCE, CALIBRATED_LOSS, ACTUAL, FORECAST = range(FIELDS)
 SERVED = 0  # the slot of what was served, whoever made it; it has the first two fields
 
 LINE_UP_FORMAT = 1
+KEPT_ERAS = 100
 FrozenRow = tuple[dict[Member, float], dict[int, float]]
 Levels = tuple[tuple[int, ...], NDArray[np.float32]]
 
@@ -82,6 +83,8 @@ class LineUpState:
         By place code: first day whose truth is not trusted, and the row that stays in force.
     history
         Newest snapshots, oldest first.
+    eras
+        First snapshot number of each set of columns, oldest first: what a row's values mean, however late its truth.
     """
 
     sums: DaySums
@@ -93,6 +96,7 @@ class LineUpState:
     frozen: dict[int, tuple[int, FrozenRow | None]] = field(default_factory=dict)
     history: list[ServingSnapshot] = field(default_factory=list)
     levels: dict[int, Levels] = field(default_factory=dict)
+    eras: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
 
     @property
     def latest(self) -> ServingSnapshot | None:
@@ -105,12 +109,31 @@ class LineUpState:
         self.levels[snapshot.number] = (snapshot.columns, snapshot.levels)
         while len(self.history) > keep:
             del self.levels[self.history.pop(0).number]
+        if not self.eras or self.eras[-1][1] != snapshot.columns:
+            self.eras = [*self.eras[-KEPT_ERAS:], (snapshot.number, snapshot.columns)]
         self.rows_then = self.rows
         self.changed = False
 
+    def levels_of(self, number: int) -> Levels | None:
+        """Columns and levels of a snapshot; of one no longer kept the columns, with the oldest levels there are."""
+        known = self.levels.get(number)
+        if known is not None or not self.history or number > self.history[-1].number:
+            return known
+        columns = next((columns for first, columns in reversed(self.eras) if first <= number), None)
+        if columns is None:
+            return None
+        oldest = self.history[0]
+        table = np.ones((len(oldest.levels), len(columns)), dtype=np.float32)
+        for position, version in enumerate(columns):
+            if version in oldest.columns:
+                table[:, position] = oldest.levels[:, oldest.columns.index(version)]
+        return columns, table
+
 
 class _Stored(Struct, array_like=True):
+    # slots, fields, days of the window, places; `data` holds the newest days that have seen rows
     shape: tuple[int, int, int, int]
+    used: int
     data: bytes
     valid: bytes
     newest: int | None
@@ -123,19 +146,21 @@ class _Stored(Struct, array_like=True):
     changed: bool
     frozen: list[tuple[int, int, list[tuple[Member, float]] | None, dict[int, float] | None]]
     history: list[bytes]
+    eras: list[tuple[int, tuple[int, ...]]]
     format: int = LINE_UP_FORMAT
 
 
 def dump(state: LineUpState) -> bytes:
     """Bytes that `load` turns into an equal state."""
-    sums = state.sums
+    sums, used = state.sums, int(state.sums.span)
     frozen = [
         (code, since, None if row is None else list(row[0].items()), None if row is None else row[1])
         for code, (since, row) in sorted(state.frozen.items())
     ]
     stored = _Stored(
         shape=(sums.data.shape[0], sums.fields, sums.days, sums.places),
-        data=sums.data.astype("<f8").tobytes(),
+        used=used,
+        data=np.ascontiguousarray(sums.data[:, :, sums.days - used :], dtype="<f8").tobytes(),
         valid=np.packbits(sums.valid).tobytes(),
         newest=sums.newest,
         oldest_seen=sums.oldest_seen,
@@ -147,8 +172,10 @@ def dump(state: LineUpState) -> bytes:
         changed=state.changed,
         frozen=frozen,
         history=[snapshot.encode() for snapshot in state.history],
+        eras=state.eras,
     )
-    return zlib.compress(msgspec.msgpack.encode(stored), 1)
+    payload = msgspec.msgpack.encode(stored)
+    return payload + zlib.crc32(payload).to_bytes(4, "little")
 
 
 def load(payload: bytes) -> LineUpState:
@@ -162,14 +189,18 @@ def load(payload: bytes) -> LineUpState:
         Written by a newer release.
     """
     try:
-        stored = msgspec.msgpack.decode(zlib.decompress(payload), type=_Stored)
+        if len(payload) < 4 or zlib.crc32(payload[:-4]).to_bytes(4, "little") != payload[-4:]:
+            raise ValueError("its checksum is another")
+        stored = msgspec.msgpack.decode(payload[:-4], type=_Stored)
         if stored.format > LINE_UP_FORMAT:
             raise NewerFormatError(
                 f"Line-up state of format {stored.format}; this release reads {LINE_UP_FORMAT}. Update demand-maint here."
             )
-        _, fields, days, places = stored.shape
+        slots, fields, days, places = stored.shape
         sums = DaySums(fields, days)
-        sums.data = np.frombuffer(stored.data, dtype="<f8").astype(np.float64).reshape(stored.shape)
+        sums.data = np.zeros(stored.shape)
+        used = np.frombuffer(stored.data, dtype="<f8").reshape(slots, fields, stored.used, places)
+        sums.data[:, :, days - stored.used :] = used
         bits = np.unpackbits(np.frombuffer(stored.valid, dtype=np.uint8), count=days * places)
         sums.valid = bits.astype(bool).reshape(days, places)
         sums.newest, sums.oldest_seen, sums.too_old = stored.newest, stored.oldest_seen, stored.too_old
@@ -187,8 +218,9 @@ def load(payload: bytes) -> LineUpState:
             },
             history=history,
             levels={snapshot.number: (snapshot.columns, snapshot.levels) for snapshot in history},
+            eras=stored.eras,
         )
     except NewerFormatError:
         raise
-    except (ValueError, TypeError, zlib.error, msgspec.MsgspecError) as error:
+    except (ValueError, TypeError, msgspec.MsgspecError) as error:
         raise DamagedRegistryError(f"No line-up state: {error}. It is rebuilt from the journal.") from error

@@ -188,7 +188,7 @@ def test_encode_restore_is_exact() -> None:
     assert one.encode() == two.encode()
 
 
-@pytest.mark.parametrize("payload", [b"", b"rubbish", b"x\x9c\x03\x00\x00\x00\x00\x01"])
+@pytest.mark.parametrize("payload", [b"", b"rubbish", b"\x91\x01\x00\x00\x00\x00"])
 def test_damaged_state_is_refused(payload: bytes) -> None:
     """Bytes that are no line-up raise a typed error."""
     with pytest.raises(DamagedRegistryError):
@@ -369,6 +369,23 @@ def test_nonsense_in_a_batch_is_not_counted() -> None:
     world.line_up.update(ancient)
     assert (world.line_up._state.sums.data == before).all()
     assert world.line_up._state.sums.too_old == 72
+
+
+def test_truth_later_than_the_kept_snapshots_still_scores_every_member() -> None:
+    """A row that names a snapshot long gone is read by the columns that were in force then."""
+    world = World([1, 2])
+    world.live(2, {1: (0.0, 0.1), 2: (0.1, 0.1), 0: (0.0, 0.2)})
+    early = world.snapshots[-1]
+    world.line_up.seat([2, 1], {}, at=START + 2.0 * DAY)
+    for hour in range(100):
+        world.line_up.update(batch(world.snap(), 2, {1: np.full(72, 9.0), 2: np.full(72, 9.0)}, np.full(72, 9.0)))
+        assert world.line_up.snapshot(START + 2.0 * DAY + (hour + 1) * 3600.0, PLACES) is not None
+    before = world.line_up.paired_days(1, 2)
+    assert early.number not in world.line_up._state.levels
+    world.line_up.update(batch(early, 1, {1: np.full(72, 100.0), 2: np.full(72, 130.0)}, np.full(72, 100.0)))
+    after = world.line_up.paired_days(1, 2)
+    assert after.champion[1] == pytest.approx(before.champion[1], abs=1e-3)
+    assert after.challenger[1] == pytest.approx(before.challenger[1] + 72 * 30.0, rel=1e-4)
 
 
 def test_versions_remembered_are_bounded() -> None:
