@@ -122,7 +122,7 @@ class StubInspector:
         assert metadata is not None
         Door(output_directory, self._disk).replace("inspected.cbm", data)
         return ModelInspection(
-            features=metadata.features, trees=TREES, loss="RMSE", dimension=1, params={}, own_metadata={},
+            features=metadata.features, trees=TREES, loss=metadata.loss, dimension=1, params={}, own_metadata={},
             sample_predictions=[0.0], cbm_path=f"{output_directory}/inspected.cbm", sha256=hashlib.sha256(data).hexdigest(),
             size=len(data),
         )  # fmt: skip
