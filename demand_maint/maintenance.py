@@ -72,7 +72,7 @@ class StepPerformer:
         self._registry = deployer.registry
         self._root, self._config, self._clock, self._who = root, config, clock, who
 
-    def perform(self, step: Step, *, rule: str, reason: str, on_progress: OnProgress | None = None) -> Any:
+    def perform(self, step: Step, on_progress: OnProgress | None = None) -> Any:
         """Carry out one step; the answer is what `demand_maint.core.cycle` documents for its class."""
         match step:
             case Train():
@@ -80,9 +80,9 @@ class StepPerformer:
             case Evaluate():
                 return self._evaluate(step)
             case Enter():
-                return self._enter(step, f"{rule}: {reason}")
+                return self._enter(step)
             case Promote():
-                return self._promote(step, f"{rule}: {reason}")
+                return self._promote(step)
             case Discard():
                 self._discard(step)
             case Rollback():
@@ -183,7 +183,7 @@ class StepPerformer:
         data = Door(Path(challenger.model_path).parent).read_bytes(Path(challenger.model_path).name, limit=limit)
         return self._registry.add_version(data, metadata)
 
-    def _enter(self, step: Enter, why: str) -> int:
+    def _enter(self, step: Enter) -> int:
         version = self._register(step.challenger).number
         head = self._registry.champion()
         self._registry.commit(
@@ -193,12 +193,12 @@ class StepPerformer:
             subject=version,
             line_up=after_enter(head, version, step.kind, self._clock.now(), step.replaces),
             who=self._who,
-            why=why,
+            why=step.why,
             expect=head.number,
         )
         return version
 
-    def _promote(self, step: Promote, why: str) -> Promoted | Vetoed:
+    def _promote(self, step: Promote) -> Promoted | Vetoed:
         head = self._registry.champion()
         version = step.version if step.version is not None else None
         if version is None:
@@ -208,7 +208,7 @@ class StepPerformer:
             self._deployer.promote(
                 version,
                 who=self._who,
-                why=why,
+                why=step.why,
                 verdict=step.verdict,
                 base=version if step.kind == "full" else self._base_of(version, head.base),
                 line_up=after_promotion(

@@ -303,9 +303,7 @@ class HybridModelManager:
                 clock=self.clock,
                 who=self.who,
             )
-        decision = self._decision
-        rule, reason = ("", "") if decision is None else (decision.rule, decision.reason)
-        return self._performer.perform(step, rule=rule, reason=reason, on_progress=on_progress)
+        return self._performer.perform(step, on_progress)
 
     def finish(self, result: CycleResult) -> dict[str, Any]:
         """Keep what a cycle came to, and say it as the dict users see."""
@@ -382,7 +380,12 @@ class HybridModelManager:
         edges = grid.day_start(np.append(days, today + 1)) // HOUR
         blocks = self.monitor.sums.blocks(edges, head.champion)
         found = holdout_days(
-            days, blocks["predictions"].astype(np.int64), blocks["n"].astype(np.int64), before=today, wanted=policy.matured_days, coverage=policy.coverage
+            days,
+            blocks["predictions"].astype(np.int64),
+            blocks["n"].astype(np.int64),
+            before=today,
+            wanted=policy.matured_days,
+            coverage=policy.coverage,
         )
         return None if found is None else float(grid.day_start(np.array([found[0]]))[0])
 

@@ -107,6 +107,7 @@ class Enter(Struct, frozen=True, kw_only=True):
 
     challenger: TrainingOutcome
     kind: JobKind
+    why: str
     replaces: tuple[int, ...] = ()
 
 
@@ -115,6 +116,7 @@ class Promote(Struct, frozen=True, kw_only=True):
 
     kind: JobKind
     verdict: GateVerdict
+    why: str
     challenger: TrainingOutcome | None = None
     version: int | None = None
 
@@ -218,9 +220,12 @@ def _hear_live_truth(agenda: Agenda) -> Cycle | Generator[Step, Any, CycleResult
         if verdict.verdict == "not_worse" and not agenda.advise:
             return (
                 yield from _promote(
-                    Promote(kind=standing.kind, verdict=verdict, version=standing.version),
-                    "line-up",
-                    "proved itself on live truth",
+                    Promote(
+                        kind=standing.kind,
+                        verdict=verdict,
+                        version=standing.version,
+                        why="line-up: proved itself on live truth",
+                    )
                 )
             )
         if verdict.verdict == "worse" or standing.expired:
@@ -243,7 +248,7 @@ def _train(agenda: Agenda, kind: JobKind) -> Cycle:
     if isinstance(outcome, Failed):
         return _result(agenda, "failed", reason=f"{agenda.decision.reason}; {outcome.reason}: {outcome.detail}")
     if live:
-        version = yield Enter(challenger=outcome, kind=kind, replaces=_replaced(agenda, kind))
+        version = yield Enter(challenger=outcome, kind=kind, why=_why(agenda), replaces=_replaced(agenda, kind))
         return _result(agenda, "candidate", version=version)
     verdict: GateVerdict = yield Evaluate(
         challenger=outcome, kind=kind, method="gate" if gated else "metadata", since=holdout
@@ -261,13 +266,16 @@ def _train(agenda: Agenda, kind: JobKind) -> Cycle:
                 reason=f"{agenda.decision.reason}; {outcome.reason}: {outcome.detail}",
                 verdict=verdict,
             )
-    promoted = yield from _promote(
-        Promote(kind=kind, verdict=verdict, challenger=outcome), agenda.decision.rule, agenda.decision.reason
-    )
+    promoted = yield from _promote(Promote(kind=kind, verdict=verdict, challenger=outcome, why=_why(agenda)))
     return _result(agenda, promoted.status, reason=promoted.reason, verdict=verdict, version=promoted.version)
 
 
-def _promote(step: Promote, rule: str, reason: str) -> Cycle:
+def _why(agenda: Agenda) -> str:
+    return f"{agenda.decision.rule}: {agenda.decision.reason}"
+
+
+def _promote(step: Promote) -> Cycle:
+    rule, _, reason = step.why.partition(": ")
     answer = yield step
     if isinstance(answer, Vetoed):
         yield Discard(kind=step.kind, verdict=step.verdict, challenger=step.challenger, version=step.version)

@@ -179,7 +179,7 @@ def quiet(force: str | None) -> Generator[Step, Any, CycleResult]:
 def training(force: str | None) -> Generator[Step, Any, CycleResult]:
     """Train and promote."""
     outcome = yield Train(kind="fine_tune")
-    answer = yield Promote(kind="fine_tune", verdict=VERDICT, challenger=outcome)
+    answer = yield Promote(kind="fine_tune", verdict=VERDICT, challenger=outcome, why="force: asked for")
     if not isinstance(answer, Promoted):
         return CycleResult(status="vetoed", action="fine_tune", rule="r", reason=answer.reason)
     return CycleResult(status="deployed", action="fine_tune", rule="r", reason="", version=answer.version)
