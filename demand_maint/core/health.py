@@ -233,7 +233,7 @@ def daily_state(
     feed = feed_state(view, now, config.horizon_seconds) if policy.feed_fault_guard else FeedState()
     drift = DriftState()
     if policy.sequential_test:
-        drift = _drift(view, baseline, now, policy, champion, since, feed, detector)
+        drift = _drift(view, baseline, now, config, champion, since, feed, detector)
     places: tuple[PlaceHealth, ...] = ()
     if policy.method != "raw":
         places = place_health(view, now, champion, since, feed, policy.false_discovery_rate)
@@ -246,19 +246,24 @@ def _drift(
     view: MetricsView,
     baseline: Baseline | None,
     now: float,
-    policy: PolicyConfig,
+    config: Config,
     champion: int | None,
     since: float | None,
     feed: FeedState,
     make: Callable[[], Detector] | None,
 ) -> DriftState:
     """Run the sequential test over the whole days kept; earlier champions' days teach it the stream's noise."""
+    policy = config.policy
     days, edges = local_days(view.grid, now - TEST_DAYS * DAY, now)
     first = 0
     if since is not None and champion is not None:
         first = int(np.searchsorted(edges[:-1] * HOUR, since, side="left"))
     adjusted = policy.method == "difficulty_adjusted"
     series = daily_series(view, edges, champion, min(first, len(days)), feed, adjusted=adjusted)
+    if config.holidays:
+        # a listed holiday says nothing about the model: neither for nor against it
+        listed = np.array(config.holidays, dtype="datetime64[D]").astype(np.int64)
+        series.values[np.isin(days, listed)] = np.nan
     values, starts = series.values.tolist(), series.starts.tolist()
     if make is not None:
         return run_detector(make(), values[first:], starts[first:])

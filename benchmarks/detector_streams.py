@@ -1,0 +1,239 @@
+"""Daily error streams for the detector scorecard: synthetic ones in control, and real ones of a champion on the shipped data.
+
+A stream is three arrays of one figure a day: the model's mean absolute error, the seasonal-naive forecast's, and the demand
+level; NaN where a day is missing.
+"""
+
+import hashlib
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from demand_maint.core.timegrid import TimeGrid
+from demand_maint.features import DemandFeatures, seasonal_naive
+
+__all__ = [
+    "REFERENCE",
+    "Stream",
+    "aging_streams",
+    "crossfitted_rows",
+    "crossfitted_streams",
+    "inject",
+    "place_days",
+    "synthetic",
+]
+
+DATA = Path(__file__).resolve().parents[1] / "examples" / "data"
+CACHE = Path(tempfile.gettempdir()) / "demand_maint_scorecard"
+DAY = 86400
+#: Days before the judged ones: the champion's holdout.
+REFERENCE = 37
+SINGLE_HOLIDAYS = (10, 95, 120, 150, 240, 300, 330)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Daily figures (D,), of which the first `REFERENCE` days are the holdout; `kind` groups the score's rows."""
+
+    kind: str
+    error: Floats
+    naive: Floats
+    level: Floats
+
+    @property
+    def years(self) -> float:
+        """Judged stream-years."""
+        return (len(self.error) - REFERENCE) / 365.0
+
+
+def inject(stream: Stream, day: int, effect: float, ramp: int = 0) -> Stream:
+    """Scale the model's error by ``1 + effect`` from judged `day` on, over `ramp` days where given."""
+    since = np.arange(len(stream.error)) - (REFERENCE + day)
+    share = np.clip((since + 1) / ramp, 0.0, 1.0) if ramp else (since >= 0).astype(float)
+    return replace(stream, error=stream.error * (1.0 + effect * np.where(since < 0, 0.0, share)))
+
+
+def synthetic(
+    count: int,
+    days: int,
+    rows_a_day: int,
+    *,
+    persistence: float,
+    season: float = 0.25,
+    seed: int = 0,
+    missing: float = 0.05,
+) -> list[Stream]:
+    """Return streams that are stationary but seasonal.
+
+    They have a yearly season, weekends, seven holidays, a hard Christmas week that also hurts the naive forecast a week later,
+    AR(1) difficulty, the sampling noise of `rows_a_day` rows, and missing days.
+    """
+    rng = np.random.default_rng(seed)
+    total = REFERENCE + days + 28
+    day = np.arange(total)[None] + rng.integers(0, 365, count)[:, None]
+    of_year = day % 365
+    shape = (count, total)
+    scale = (1 + season * np.sin(2 * np.pi * of_year / 365)) * np.where(day % 7 >= 5, 1.2, 1.0)
+    holiday = np.isin(of_year, SINGLE_HOLIDAYS).astype(float)
+    christmas = ((of_year >= 354) & (of_year <= 363)).astype(float)
+    harder = 1 + holiday + 0.7 * christmas
+    harder_naive = 1 + 1.4 * holiday + 0.8 * christmas
+    harder_naive[:, 7:] = np.maximum(harder_naive[:, 7:], 1 + 0.9 * holiday[:, :-7] + 0.5 * christmas[:, :-7])
+    common = rng.normal(size=shape)
+    for i in range(1, total):
+        common[:, i] = persistence * common[:, i - 1] + np.sqrt(1 - persistence**2) * common[:, i]
+    spread = 0.8 / np.sqrt(max(rows_a_day / 3.0, 1.0))
+
+    def sampled() -> Floats:
+        return np.exp(rng.normal(0, spread, shape) - spread**2 / 2)
+
+    error = scale * harder * np.exp(0.12 * common) * sampled()
+    naive = 1.25 * scale * harder_naive * np.exp(0.084 * common + 0.1 * rng.normal(size=shape)) * sampled()
+    level = 10 * scale * np.exp(0.05 * rng.normal(size=shape))
+    gone = rng.random(shape) < missing
+    error[gone] = naive[gone] = np.nan
+    kind = f"synthetic {rows_a_day} rows"
+    return [Stream(kind, error[i, 28:], naive[i, 28:], level[i, 28:]) for i in range(count)]
+
+
+def crossfitted_rows(name: str, *, days: int | None = None, iterations: int = 300) -> pl.DataFrame:
+    """Rows of a shipped data set with out-of-sample predictions: each block of days by a model fitted on the other blocks.
+
+    Such a champion never ages, so every alarm on its errors is a false one. Columns place_id, timestamp, actual, naive,
+    predicted; kept in the temporary folder.
+    """
+    spec = {
+        "dc_bikes_hourly": ("America/New_York", 3600, 21, 6),
+        "birmingham_parking": ("Europe/London", 1800, 5, 5),
+    }
+    zone, step, block, folds = spec[name]
+    frame, features = _frame(name, zone, step, days)
+    kept = _cached(f"crossfit-{name}-{days}-{iterations}-{len(features)}")
+    if kept.exists():
+        return pl.read_parquet(kept)
+    x = frame.select(features).to_numpy().astype(np.float32)
+    y = frame["actual"].to_numpy().astype(np.float64)
+    number = (frame["timestamp"].to_numpy() // DAY).astype(np.int64)
+    fold = (number // block) % folds
+    predicted = np.empty(len(y))
+    # the share of time that has passed lets a fold's model know the level of its neighbours
+    x = np.column_stack([x, number.astype(np.float32)])
+    for k in range(folds):
+        predicted[fold == k] = _fitted(x[fold != k], y[fold != k], x[fold == k], iterations)
+    out = frame.select("place_id", "timestamp", "actual", "naive").with_columns(pl.Series("predicted", predicted))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    out.write_parquet(kept)
+    return out
+
+
+def place_days(rows: pl.DataFrame, zone: str) -> tuple[list[str], Floats, Floats, Floats]:
+    """Places and their daily error, naive error and level, (P, D) each."""
+    day = TimeGrid(zone, 3600).day(rows["timestamp"].to_numpy())
+    daily = (
+        rows.with_columns(pl.Series("day", day), (pl.col("actual") - pl.col("predicted")).abs().alias("error"))
+        .with_columns((pl.col("actual") - pl.col("naive").fill_nan(None)).abs().alias("reference"))
+        .filter(pl.col("reference").is_not_null())
+        .group_by("place_id", "day")
+        .agg(pl.col("error", "reference").mean(), pl.col("actual").abs().mean().alias("level"))
+    )
+    tables = [
+        daily.pivot(on="day", index="place_id", values=value, sort_columns=True).sort("place_id")
+        for value in ("error", "reference", "level")
+    ]
+    places = tables[0]["place_id"].to_list()
+    error, naive, level = (t.drop("place_id").cast(pl.Float64).fill_null(float("nan")).to_numpy() for t in tables)
+    return places, error, naive, level
+
+
+def crossfitted_streams(*, days: int | None = None, iterations: int = 300, judged: int = 600) -> list[Stream]:
+    """Return the bikes' stream cut into pieces, and that of each car park."""
+    bikes = place_days(crossfitted_rows("dc_bikes_hourly", days=days, iterations=iterations), "America/New_York")
+    streams = _pieces("real bikes", *(table[0] for table in bikes[1:]), judged)
+    parks = place_days(crossfitted_rows("birmingham_parking", iterations=iterations), "Europe/London")
+    for error, naive, level in zip(*parks[1:], strict=True):
+        known = np.isfinite(error)
+        if known.sum() >= 55:
+            streams.append(Stream("real car parks", error, naive, level))
+    return streams
+
+
+def aging_streams(*, iterations: int = 300, judged: int = 600) -> list[Stream]:
+    """Return the bikes under champions trained once on 540 days and never again: real drift is in there."""
+    kept = _cached(f"aging-{iterations}-{judged}")
+    if kept.exists():
+        table = pl.read_parquet(kept)
+    else:
+        frame, features = _frame("dc_bikes_hourly", "America/New_York", 3600, None)
+        x = frame.select(features).to_numpy().astype(np.float32)
+        y, stamps = frame["actual"].to_numpy().astype(np.float64), frame["timestamp"].to_numpy()
+        parts = []
+        for number, start in enumerate(
+            np.arange(stamps[0] + 540 * DAY, stamps[-1] - (judged + REFERENCE) * DAY, 180 * DAY)
+        ):
+            train = (stamps < start) & (stamps >= start - 540 * DAY)
+            test = (stamps >= start) & (stamps < start + (judged + REFERENCE) * DAY)
+            predicted = _fitted(x[train], y[train], x[test], iterations)
+            part = frame.filter(pl.Series(test)).select("place_id", "timestamp", "actual", "naive")
+            parts.append(part.with_columns(pl.Series("predicted", predicted), pl.lit(number).alias("champion")))
+        table = pl.concat(parts)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        table.write_parquet(kept)
+    streams = []
+    for part in table.partition_by("champion", maintain_order=True):
+        _, error, naive, level = place_days(part, "America/New_York")
+        streams.append(Stream("real bikes, never retrained", error[0], naive[0], level[0]))
+    return streams
+
+
+def _pieces(kind: str, error: Floats, naive: Floats, level: Floats, judged: int) -> list[Stream]:
+    length = REFERENCE + judged
+    starts = range(0, max(len(error) - length, 0) + 1, judged)
+    return [Stream(kind, error[s : s + length], naive[s : s + length], level[s : s + length]) for s in starts]
+
+
+def _frame(name: str, zone: str, step: int, days: int | None) -> tuple[pl.DataFrame, list[str]]:
+    grid = TimeGrid(zone, step)
+    raw = pl.read_parquet(DATA / f"{name}.parquet")
+    wall = raw["timestamp"].cast(pl.Datetime("us")).dt.epoch("s").to_numpy()
+    history = pl.DataFrame(
+        {
+            "place_id": raw["place_id"],
+            "timestamp": grid.floor(grid.epoch(wall)).astype(np.float64),
+            "actual": raw["actual"].cast(pl.Float64),
+        }
+    ).unique(["place_id", "timestamp"], keep="last", maintain_order=True)
+    if days is not None:
+        history = history.filter(pl.col("timestamp") < history["timestamp"].min() + days * DAY)  # type: ignore[operator]
+    builder = DemandFeatures(grid, DAY)
+    naive = seasonal_naive(history.select("place_id", "timestamp", "actual"), history, grid, 7 * DAY)
+    frame = builder.build(history, history).with_columns(pl.Series("naive", naive))
+    return frame.sort("timestamp", "place_id"), list(builder.names)
+
+
+def _fitted(x: NDArray[np.float32], y: Floats, at: NDArray[np.float32], iterations: int) -> Floats:
+    from catboost import CatBoostRegressor
+
+    model = CatBoostRegressor(
+        iterations=iterations,
+        depth=6,
+        learning_rate=0.08,
+        verbose=0,
+        allow_writing_files=False,
+        thread_count=1,
+        random_seed=0,
+    )
+    model.fit(x, y)
+    found: Floats = model.predict(at)
+    return found
+
+
+def _cached(name: str) -> Path:
+    """Path of a kept table; the name holds what it depends on, the data sets' bytes among it."""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(DATA.glob("*.parquet")))).hexdigest()[:12]
+    return CACHE / f"{name}-{digest}.parquet"
