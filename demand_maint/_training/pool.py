@@ -18,7 +18,6 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 import msgspec
 
-from demand_maint._storage.door import Door
 from demand_maint._training.child import Control, run_child
 from demand_maint._training.remote import RemoteTicket, relay_progress, run_remotely, unpack_answer
 from demand_maint._training.requests import (
@@ -320,7 +319,6 @@ class WorkerPool:
 
         handle.set_running_or_notify_cancel()
         try:
-            Door(ticket.directory).makedirs()
             remote = executor.submit(
                 run_remotely,
                 task_of(job),

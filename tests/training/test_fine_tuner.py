@@ -15,6 +15,7 @@ import pytest
 
 import demand_maint
 from demand_maint._storage.registry import Registry
+from demand_maint._training.in_place import InPlacePool
 from demand_maint._training.loading import cbm_to_joblib
 from demand_maint._training.pool import WorkerPool
 from demand_maint.config import Config, PolicyConfig, TrainingConfig
@@ -40,8 +41,8 @@ QUICK = Config(training=TrainingConfig(full_iterations=15, full_depth=3, fine_tu
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[WorkerPool]:
-    """One pool for all."""
-    with WorkerPool(slots=2) as shared:
+    """One pool for all, that fits in this process: children are tested elsewhere."""
+    with InPlacePool() as shared:
         yield shared
 
 
@@ -126,6 +127,15 @@ def test_times_order_the_validation(lab: Any, root: Path, pool: WorkerPool) -> N
         assert lab.metadata(outcome).trained_until == newest
         assert outcome.metrics["rows"] == 30
         assert set(lab.metadata(outcome).levels) == {"0", "1", "2"}
+
+
+def test_without_a_pool_a_child_is_started_and_gone_again(lab: Any, root: Path) -> None:
+    """The doors need no pool: they start a child of their own and leave nothing running."""
+    rows, seen = lab.demand(200, seed=1), []
+    door = FineTuner(root=root, config=QUICK, clock=VirtualClock(NOW))
+    outcome = door.fine_tune(rows, rows["actual"], on_progress=lambda done, total: seen.append((done, total)))
+    assert outcome.trees == 30
+    assert seen[-1] == (20, 20)
 
 
 def test_what_cannot_be_learned_from_is_refused(lab: Any, root: Path, pool: WorkerPool) -> None:

@@ -97,7 +97,7 @@ def test_a_damaged_file_never_hurts_the_parent(lab: Any, base_bytes: bytes, *, b
     rng = np.random.default_rng(1)
     path = lab.folder / "damaged.cbm"
     with WorkerPool() as pool:
-        for _ in range(600 if big else 5):
+        for _ in range(600 if big else 3):
             damaged = bytearray(base_bytes[: rng.integers(len(base_bytes) // 2, len(base_bytes) + 1)])
             for _ in range(int(rng.integers(1, 4))):
                 damaged[rng.integers(8, len(damaged))] ^= int(rng.integers(1, 256))
