@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,22 @@ from demand_maint._storage.stamps import stamp_reader
 from demand_maint._training.loading import load_model
 from demand_maint.clock import Clock, SystemClock
 from demand_maint.config import Config
-from demand_maint.core.answering import Prediction, Predictor, Seated, ServingState, raw_values, served_alone, spread
+from demand_maint.core.answering import (
+    Prediction,
+    Predictor,
+    RegistryLike,
+    Seated,
+    ServedJournal,
+    ServingState,
+    raw_values,
+    served_alone,
+    spread,
+)
 from demand_maint.core.lineup import LineUp
 from demand_maint.core.schema import FeatureSchema, column_of
 from demand_maint.core.serving import Explanation, Mixer, Place, ServingSnapshot, explain
 from demand_maint.core.timegrid import TimeGrid
-from demand_maint.core.versions import Commit, FileHashes, ModelMetadata
+from demand_maint.core.versions import Commit, ModelMetadata
 from demand_maint.errors import DemandMaintError, NoChampionError
 from demand_maint.log import get_logger
 
@@ -38,39 +48,6 @@ Values = NDArray[np.float32]
 Slots = NDArray[np.int64]
 NaiveSource = Callable[[Sequence[Any], Slots], Any]
 _log = get_logger("model_handle")
-
-
-class ServedJournal(Protocol):
-    """Where served rows are written down."""
-
-    def log_served(
-        self,
-        places: Sequence[Any],
-        timestamps: Floats,
-        served: Floats,
-        members: Values,
-        snapshot: int,
-        features: Values | None,
-        *,
-        champion: Floats | None = None,
-    ) -> None:
-        """Keep rows: `members` (n, K) are raw values in the order of the snapshot's columns, the champion first."""
-
-    def set_version(self, number: int, features: Sequence[str] | None = None) -> None:
-        """Stamp this champion into records from now on; `features` name its feature rows."""
-
-
-class RegistryLike(Protocol):
-    """What the handle needs of the registry."""
-
-    def head(self) -> Commit | None:
-        """Newest commit."""
-
-    def hashes(self, number: int) -> FileHashes:
-        """Return the committed hashes of a version."""
-
-    def model_bytes(self, number: int) -> bytes:
-        """Return the verified bytes of a version."""
 
 
 class ModelHandle:
@@ -125,7 +102,7 @@ class ModelHandle:
         self._loaded: dict[int, Predictor] = {}
         self._snapshot: ServingSnapshot | None = None
         self._snapshot_seen = -1
-        self._callbacks: list[Callable[[ServingState, ServingState | None], None]] = []
+        self._callbacks: list[Callable[[ServingState, ServingState | None], object]] = []
         self._swapping = threading.Lock()
         self._read_stamp = stamp_reader(self._config.zone)
         # a collection round shares its timestamp: the last one, its epoch second and slot, as arrays of one
@@ -168,7 +145,7 @@ class ModelHandle:
         """Versions that are loaded and predict, the champion first."""
         return tuple(seat.version for seat in self.state.seated)
 
-    def on_swap(self, callback: Callable[[ServingState, ServingState | None], None]) -> None:
+    def on_swap(self, callback: Callable[[ServingState, ServingState | None], object]) -> None:
         """Call `callback(new, old)` after each change of champion, in the thread that swapped."""
         self._callbacks.append(callback)
 
@@ -237,13 +214,24 @@ class ModelHandle:
         versions = [seat.version for seat in state.seated]
         if line_up.columns != (*versions, 0):
             line_up.seat(versions, self._metadata_of(versions, metadata), at=now, places=places)
-        made = line_up.snapshot(now, places)
+        made = line_up.snapshot(now, places, after=self._newest_number())
         if made is None:
             return False
         if self._snapshots is not None:
             self._snapshots.save(made.number, made.encode())
         self.adopt(made)
         return True
+
+    def recall(self, line_up: LineUp) -> None:
+        """Tell a line-up that lost its state of the snapshots that are kept; before its monitor reads the journal again."""
+        if self._snapshots is None:
+            return
+        payloads = [self._snapshots.load(number) for number in self._snapshots.numbers()]
+        line_up.recall(ServingSnapshot.decode(payload) for payload in payloads if payload is not None)
+
+    def _newest_number(self) -> int:
+        numbers = self._snapshots.numbers() if self._snapshots is not None else []
+        return max(numbers[-1] if numbers else 0, self._snapshot_seen)
 
     def adopt(self, snapshot: ServingSnapshot) -> None:
         """Serve by `snapshot` from now on, where it was made for the champion in force."""

@@ -9,8 +9,19 @@ from numpy.typing import NDArray
 
 from demand_maint.core.schema import FeatureSchema
 from demand_maint.core.serving import Member, Mixer
+from demand_maint.core.versions import Commit, FileHashes
 
-__all__ = ["Prediction", "Predictor", "Seated", "ServingState", "raw_values", "served_alone", "spread"]
+__all__ = [
+    "Prediction",
+    "Predictor",
+    "RegistryLike",
+    "Seated",
+    "ServedJournal",
+    "ServingState",
+    "raw_values",
+    "served_alone",
+    "spread",
+]
 
 NONSENSE = 1e4  # a member this much larger than the line-up's median is no forecast
 HUGE = 1e30
@@ -27,6 +38,39 @@ class Predictor(Protocol):
 
     def predict(self, rows: Values) -> Floats:
         """Predict (n, F) float32 rows."""
+
+
+class ServedJournal(Protocol):
+    """Where served rows are written down."""
+
+    def log_served(
+        self,
+        places: Sequence[Any],
+        timestamps: Floats,
+        served: Floats,
+        members: Values,
+        snapshot: int,
+        features: Values | None,
+        *,
+        champion: Floats | None = None,
+    ) -> None:
+        """Keep rows: `members` (n, K) are raw values in the order of the snapshot's columns, the champion first."""
+
+    def set_version(self, number: int, features: Sequence[str] | None = None) -> None:
+        """Stamp this champion into records from now on; `features` name its feature rows."""
+
+
+class RegistryLike(Protocol):
+    """What the handle needs of the registry."""
+
+    def head(self) -> Commit | None:
+        """Newest commit."""
+
+    def hashes(self, number: int) -> FileHashes:
+        """Return the committed hashes of a version."""
+
+    def model_bytes(self, number: int) -> bytes:
+        """Return the verified bytes of a version."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

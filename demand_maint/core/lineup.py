@@ -274,7 +274,18 @@ class LineUp:
             return True
         return state.rows != state.rows_then and now // 3600 > state.latest.at // 3600
 
-    def snapshot(self, now: float, places: Sequence[Place]) -> ServingSnapshot | None:
+    def recall(self, snapshots: Iterable[ServingSnapshot]) -> None:
+        """Know these published snapshots, so that journal rows which name them can be read; older than the newest is known.
+
+        Call it before truth is counted where the state was lost and is rebuilt from the journal.
+        """
+        with self._lock:
+            for snapshot in sorted(snapshots, key=lambda snapshot: snapshot.number):
+                if self.latest is None or snapshot.number > self.latest.number:
+                    self.seat(snapshot.columns[:-1], {}, at=snapshot.at, places=snapshot.places)
+                    self._state.remember(snapshot, KEPT_LEVELS)
+
+    def snapshot(self, now: float, places: Sequence[Place], *, after: int = 0) -> ServingSnapshot | None:
         """Make the next snapshot, or ``None`` where nothing is due: at most one an hour of `now`, or when members changed.
 
         Parameters
@@ -283,6 +294,8 @@ class LineUp:
             Epoch second, of the same clock that stamps the evidence.
         places
             Ids by code, as `ModelMonitor.places`.
+        after
+            A number that was used already, should this state not know of it.
         """
         with self._lock:
             if not self.due(now):
@@ -293,7 +306,7 @@ class LineUp:
             members = self._members()
             weights, levels = self._weigher.tables(members)
             ids = tuple(places)
-            number = 1 if state.latest is None else state.latest.number + 1
+            number = max(after, 0 if state.latest is None else state.latest.number) + 1
             rows = [*range(len(ids)), -1]
             made = ServingSnapshot(number, float(now), state.columns, members, ids, weights[rows], levels[rows])
             state.remember(made, KEPT_LEVELS)

@@ -359,7 +359,7 @@ def test_a_new_commit_is_picked_up_whole(handle: ModelHandle, registry: FakeRegi
     """After a deploy elsewhere `refresh` swaps model and version together, tells callbacks and the journal."""
     seen: list[tuple[int, int | None]] = []
     handle.on_swap(lambda new, old: seen.append((new.version, old.version if old else None)))
-    handle.on_swap(lambda new, old: {}[old])
+    handle.on_swap(lambda new, old: "".index("x"))
     assert not handle.refresh()
     registry.deploy(3, 1)
     assert handle.refresh()
@@ -428,6 +428,25 @@ def test_publishing_reaches_followers(registry: FakeRegistry, tmp_path: Path) ->
     assert one.snapshot == two.snapshot == 1
     assert one.values.tolist() == two.values.tolist()
     assert not follower.refresh()
+
+
+def test_a_line_up_that_lost_its_state_continues_the_numbers(registry: FakeRegistry, tmp_path: Path) -> None:
+    """After a loss the kept snapshots are recalled, their rows can be read, and no number is used twice."""
+    clock = VirtualClock(NOW)
+    store = SnapshotStore(Door(tmp_path), "serving", keep=10)
+    handle = ModelHandle(registry, clock=clock, snapshots=store, naive=naive, load=registry.load)
+    metadata = ModelMetadata(features=FEATURES, loss="RMSE", kind="full", created_at=NOW)
+    first = LineUp(TimeGrid("UTC", 3600))
+    assert handle.publish(first, ["a", "b"], lambda version: metadata)
+    forgetful = LineUp(TimeGrid("UTC", 3600))
+    assert handle.publish(forgetful, ["a", "b"], lambda version: metadata)
+    assert forgetful.latest is not None
+    assert forgetful.latest.number == 2
+    recalled = LineUp(TimeGrid("UTC", 3600))
+    handle.recall(recalled)
+    assert recalled.columns == (1, 2, 0)
+    assert recalled.latest is not None
+    assert recalled.latest.encode() == forgetful.latest.encode()
 
 
 def test_truth_moves_the_served_weights(registry: FakeRegistry, journal: Kept) -> None:
