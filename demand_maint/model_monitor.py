@@ -259,6 +259,7 @@ class ModelMonitor:
         """What became of the records: replaced, duplicate, corrected, orphan, unmatched, invalid, refused and dropped ones."""
         with self._state:
             store = self._opened()
+            self._count_new()
             counts = store.metrics.counts
             waiting, overdue, orphans = store.buffer.pending(self.clock.now())
             names = (
