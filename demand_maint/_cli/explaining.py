@@ -67,7 +67,8 @@ def _served(arguments: argparse.Namespace, settings: Config, at: float) -> Answe
         "actual": float(batch.actual[row]),
         "snapshot": int(batch.snapshot[row]),
     }
-    lines = [f"Slot {stamp(slot)}, champion version {facts['version']}: {facts['predicted']:.6g} of its own."]
+    who = f"champion version {facts['version']}" if facts["version"] else "a model of unknown version"
+    lines = [f"Slot {stamp(slot)}: {who} predicted {facts['predicted']:.6g}."]
     if np.isfinite(facts["actual"]):
         lines.append(f"What really happened: {facts['actual']:.6g}.")
     if not facts["snapshot"]:
