@@ -79,7 +79,7 @@ class FineTuner:
         self._base: BaseModel | None = None
 
     def base(self) -> BaseModel:
-        """Return the model that is continued; a foreign file is examined once.
+        """Return the model that is continued; a foreign file is examined in a child.
 
         Raises
         ------
@@ -149,7 +149,10 @@ class FineTuner:
             place_ids=place_ids,
             train_until=train_until,
         )
-        return _run(job, self._pool, on_progress)
+        try:
+            return _run(job, self._pool, on_progress)
+        finally:
+            self._forget_copy()
 
     def prepare(
         self,
@@ -187,6 +190,12 @@ class FineTuner:
             iterations=iterations,
             learning_rate=learning_rate,
         )
+
+    def _forget_copy(self) -> None:
+        """Remove the canonical copy of a foreign base; the next fit examines the file again."""
+        if self._base is not None:
+            Door(self.root).unlink(f"{WORK}/{Path(self._base.path).name}", missing_ok=True)
+            self._base = None
 
     def _examined(self) -> BaseModel:
         door = Door(self.root)

@@ -9,8 +9,10 @@ import contextlib
 import os
 import queue
 import signal
+import site
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,14 +71,29 @@ def worker_command() -> list[str]:
     return [sys.executable, "-P", "-m", "demand_maint._training.worker"]
 
 
+def _search_path() -> str:
+    """Return what the parent finds modules in and a fresh interpreter would not: its script's folder, entries it added.
+
+    What every interpreter has by itself stays out, since PYTHONPATH comes before the standard library.
+    """
+    usual = {str(Path(entry).resolve()) for entry in (*sysconfig.get_paths().values(), *_site_folders())}
+    home = Path(demand_maint.errors.__file__).resolve().parents[1]
+    paths = [str(home), *(str(Path(entry).resolve()) for entry in sys.path if entry)]
+    standard = Path(sysconfig.get_path("stdlib")).resolve()
+    added = [path for path in paths if path not in usual and not Path(path).is_relative_to(standard)]
+    return os.pathsep.join(dict.fromkeys(path for path in added if not path.endswith(".zip") or Path(path).exists()))
+
+
+def _site_folders() -> list[str]:
+    folders = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
+    return [*site.getsitepackages(), *folders]
+
+
 def _environment(threads: int) -> dict[str, str]:
     """Return the parent's environment with its module search path, and as many threads as the job may have."""
-    home = str(Path(demand_maint.errors.__file__).resolve().parents[1])
-    # the entry of the running script's folder stays: packages may live there; its main module is never imported
-    paths = [home, *(str(Path(entry).resolve()) for entry in sys.path if entry)]
     count = str(threads)
     return os.environ | {
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+        "PYTHONPATH": _search_path(),
         "POLARS_MAX_THREADS": count,
         "OMP_NUM_THREADS": count,
         "OPENBLAS_NUM_THREADS": count,

@@ -63,6 +63,7 @@ class TrainingHandle(Future[Any], Generic[Answer_co]):
         super().__init__()
         self.job, self.grace, self.on_progress = job, grace, on_progress
         self.control = Control()
+        self.withdraw: Callable[[], bool] = lambda: False
         self._remote: Future[Any] | None = None
         self._ticket: RemoteTicket | None = None
 
@@ -76,7 +77,9 @@ class TrainingHandle(Future[Any], Generic[Answer_co]):
         if self.done():
             return False
         self.control.cancel(self.grace if grace is None else grace)
-        if self._remote is not None and self._ticket is not None and not self._remote.cancel():
+        if self.withdraw():
+            self.settle(_not_begun)
+        elif self._remote is not None and self._ticket is not None and not self._remote.cancel():
             self._ticket.ask_to_stop()
         return True
 
@@ -160,6 +163,7 @@ class WorkerPool:
             elif isinstance(job, InspectJob):
                 self._thread(self._run, handle)
             else:
+                handle.withdraw = lambda: self._withdraw(handle)
                 self._waiting.append(handle)
                 if self._servants < self._slots:
                     self._servants += 1
@@ -272,6 +276,14 @@ class WorkerPool:
         for handle in arguments:
             self._running[handle] = thread
         thread.start()
+
+    def _withdraw(self, handle: TrainingHandle[Any]) -> bool:
+        """Take a job that still waits out of the queue."""
+        with self._lock:
+            if handle not in self._waiting:
+                return False
+            self._waiting.remove(handle)
+            return True
 
     def _serve(self) -> None:
         """Take waiting jobs until there are none, then end."""

@@ -181,7 +181,7 @@ def build_job(
         name=name,
         base_model_path=base.path if base is not None and tuning else None,
         base_sha256=base.sha256 if base is not None and tuning else None,
-        base=base.version if base is not None and tuning else None,
+        base=_root_version(base) if base is not None and tuning else None,
         parent=base.version if base is not None else None,
         loss=base.loss if base is not None else training.loss,
         iterations=iterations or (training.fine_tune_iterations if tuning else int(given.pop("iterations"))),
@@ -201,6 +201,13 @@ def build_job(
         zone=config.zone,
         created_at=now,
     )
+
+
+def _root_version(base: BaseModel) -> int | None:
+    """Return the full retrain that `base` goes back to, itself if it is one."""
+    metadata = base.metadata
+    chained = metadata is not None and metadata.kind == "fine_tune" and metadata.base is not None
+    return metadata.base if chained and metadata is not None else base.version
 
 
 def _parameters(base: BaseModel | None, training: TrainingConfig, *, tuning: bool) -> dict[str, Any]:

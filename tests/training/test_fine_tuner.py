@@ -169,6 +169,7 @@ def test_a_foreign_base_is_examined_first(
     assert outcome.trees == 30
     assert lab.metadata(outcome).base is None
     assert Path(outcome.model_path).parent == tmp_path / "staged"
+    assert list((tmp_path / "data/models/work").iterdir()) == []
 
 
 def test_without_a_usable_base_there_is_a_typed_error(lab: Any, tmp_path: Path, pool: WorkerPool) -> None:
@@ -235,6 +236,9 @@ def test_fine_tunes_start_from_the_base_unless_they_shall_chain(lab: Any, tmp_pa
     assert fine_tune_from_processed_data(tmp_path, config=QUICK, clock=clock, pool=pool).trees == 25
     chained = Config(training=QUICK.training, policy=PolicyConfig(chain_fine_tunes=True))
     assert fine_tune_from_processed_data(tmp_path, config=chained, clock=clock, pool=pool).trees == 35
+    tuned = FineTuner(root=tmp_path, config=QUICK, clock=clock, pool=pool)
+    job = tuner(tmp_path, pool).prepare(np.zeros((30, len(tuned.base().features))), np.arange(30.0))
+    assert (job.parent, job.base) == (2, 1)
 
 
 def test_processed_files_may_hold_features_or_demand(lab: Any, root: Path, pool: WorkerPool) -> None:

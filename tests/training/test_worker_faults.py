@@ -143,6 +143,17 @@ def test_a_job_that_ignores_cancel_is_killed_after_the_grace(lab: Any) -> None:
         assert not handle.cancel()
 
 
+def test_a_waiting_job_is_cancelled_at_once(lab: Any) -> None:
+    """A job that waits for a slot need not wait for it to be cancelled."""
+    with bad_pool("hangs", grace=0.2) as pool:
+        running, waiting = pool.submit(lab.job()), pool.submit(lab.job())
+        until(lambda: running.pid is not None)
+        assert waiting.cancel()
+        with pytest.raises(TrainingCancelledError):
+            waiting.result(timeout=0.1)
+        assert not running.done()
+
+
 def test_closing_the_pool_ends_everything_within_the_grace(lab: Any) -> None:
     """With one job hanging and one waiting, close is back after the grace plus a second, and both jobs say cancelled."""
     pool = bad_pool("hangs", grace=0.5)
