@@ -40,6 +40,11 @@ class KeyIndex:
         """Highest key, -1 where there is none."""
         return max((run.last for run in self._runs), default=-1)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the keys and rows in use."""
+        return sum(run.used * (16 if run.end < 0 else 8) for run in self._runs)
+
     def append(self, keys: Keys, first: int) -> None:
         """Add `keys`, ascending and not yet known, for the rows from `first` on."""
         if not len(keys):

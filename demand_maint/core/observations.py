@@ -137,6 +137,13 @@ class RowBuffer:
     def __len__(self) -> int:
         return self._rows
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows in memory, room for growth not counted."""
+        a_row = sum(column.itemsize for column in (self._version, self._flags, self._predicted, self._actual, self._naive))
+        a_row += self._observed.itemsize + (self._extra.itemsize if self._extra is not None else 0)
+        return self._rows * a_row + self._index.nbytes + self._extras * (12 + 4 * self._members.shape[1])
+
     # taking in
 
     def ingest(self, events: Events) -> Outcome:

@@ -1,0 +1,174 @@
+"""What one logged prediction costs, beside what a user would pick instead: ``python -m benchmarks.logging_overhead``."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers import PEERS, Missing
+from benchmarks.timing import arguments, interleaved, median, percentile, ratio, show
+from demand_maint._storage.door import Door
+from demand_maint._storage.journal import Journal
+from demand_maint.config import MonitorConfig
+
+SURVIVORS = 1_234
+
+
+class Floor:
+    """An object with an empty method of four arguments."""
+
+    def log(self, place_id: Any, timestamp: Any, predicted: Any, actual: Any) -> None:
+        """Do nothing."""
+
+
+def shared(log: Callable[..., Any]) -> Callable[[int], None]:
+    """A collection round: text places, one timestamp object for all."""
+    now = datetime.now(UTC)
+    places = [f"place {i}" for i in range(100)]
+
+    def work(count: int) -> None:
+        for _ in range(count // 100):
+            for place in places:
+                log(place_id=place, timestamp=now, predicted=42.5, actual=38.0)
+
+    return work
+
+
+def distinct(log: Callable[..., Any]) -> Callable[[int], None]:
+    """Every record with its own aware datetime."""
+    begin = datetime.now(UTC)
+    stamps = [begin + timedelta(seconds=i) for i in range(10_000)]
+
+    def work(count: int) -> None:
+        for i in range(count):
+            log(place_id="place", timestamp=stamps[i % 10_000], predicted=42.5, actual=38.0)
+
+    return work
+
+
+def with_features(journal: Journal, features: Any) -> Callable[[int], None]:
+    """A prediction with its feature row."""
+    now = datetime.now(UTC)
+
+    def work(count: int) -> None:
+        log = journal.log_prediction
+        for _ in range(count):
+            log("place", now, 42.5, features)
+
+    return work
+
+
+def tail(log: Callable[..., Any], count: int, care: Callable[[], None]) -> list[int]:
+    """Sorted nanoseconds of single calls, with segments rolling over and made durable meanwhile."""
+    import threading
+
+    now, clock = datetime.now(UTC), time.perf_counter_ns
+    stop = threading.Event()
+
+    def keep() -> None:
+        while not stop.wait(0.02):
+            care()
+
+    keeper = threading.Thread(target=keep)
+    keeper.start()
+    out = []
+    for _ in range(count):
+        begin = clock()
+        log(place_id="place", timestamp=now, predicted=42.5, actual=38.0)
+        out.append(clock() - begin)
+    stop.set()
+    keeper.join()
+    return sorted(out)
+
+
+def survivors(name: str) -> int | str:
+    """Log 1 234 records in a process that then dies of SIGKILL; how many can be read back."""
+    with tempfile.TemporaryDirectory() as root:
+        code = f"from benchmarks.peers import die_logging; die_logging({name!r}, {root!r}, {SURVIVORS})"
+        done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+        if done.returncode != -signal.SIGKILL:
+            return done.stderr.strip().splitlines()[-1] if done.stderr else "did not run"
+        return PEERS[name].count(Path(root))
+
+
+def main() -> None:
+    """Measure and print."""
+    options = arguments(__doc__ or "", records=(100_000, "records per round"), peers=(1, "0 leaves the peers out"))
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as root, contextlib.ExitStack() as stack:
+        journal = Journal(Door(Path(root) / "ours"), MonitorConfig(segment_records=1 << 22))
+        stack.callback(journal.close)
+        journal.log("warm", 0, 1.0, 1.0)
+        features = tuple(float(i) for i in range(69))
+        work = {
+            "empty method call (floor)": shared(Floor().log),
+            "ours, round with one timestamp": shared(journal.log),
+            "ours, distinct aware datetimes": distinct(journal.log),
+            "ours, 69 features as tuple": with_features(journal, features),
+            "ours, 69 features as float32": with_features(journal, np.array(features, dtype=np.float32)),
+        }
+        found = interleaved(work, options.records)
+        floor = found["empty method call (floor)"]
+        rolling = Journal(Door(Path(root) / "rolling"), MonitorConfig(segment_records=65_536))
+        stack.callback(rolling.close)
+        rolling.log("place", 0, 1.0, 1.0)
+
+        def care() -> None:
+            rolling.maintain()
+            rolling.sync()
+
+        calls = tail(rolling.log, 10 * options.records, care)
+        for name, values in found.items():
+            row: dict[str, Any] = {"what": name, "ns": median(values), "ratio": ratio(values, floor)}
+            if name.startswith("ours, round"):
+                row |= {"p99 ns": percentile(calls, 0.99), "p99.99 ns": percentile(calls, 0.9999), "max ns": float(calls[-1])}
+                row |= {"disk B": 32, "memory B": 39, f"of {SURVIVORS} after kill -9": survivors("ours")}
+            rows.append(row)
+        if options.peers:
+            rows += peer_rows(Path(root), options.records, floor)
+    show("logging_overhead", rows, as_json=options.json)
+
+
+def peer_rows(root: Path, records: int, floor: list[float]) -> list[dict[str, Any]]:
+    """One row per peer, each over as many records as it manages in reasonable time."""
+    rows: list[dict[str, Any]] = []
+    for name, peer in PEERS.items():
+        if name == "ours":
+            continue
+        directory = root / name.replace(" ", "_").replace("/", "_")
+        directory.mkdir()
+        try:
+            log = peer.open(directory)
+        except Missing as missing:
+            rows.append({"what": name, "ns": f"not installed: {missing}"})
+            continue
+        count = max(records // peer.slowness // 100 * 100, 100)
+        found = interleaved({"floor": shared(Floor().log), "peer": shared(log)}, count, 7)
+        size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+        logged = count * 7 + max(count // 10 // 100 * 100, 0)
+        rows.append(
+            {
+                "what": name,
+                "ns": median(found["peer"]),
+                "ratio": median(found["peer"]) / median(floor),
+                "disk B": round(size / max(logged, 1)),
+                f"of {SURVIVORS} after kill -9": survivors(name),
+            }
+        )
+        if hasattr(log, "__self__") and hasattr(log.__self__, "close"):
+            log.__self__.close()
+    return rows
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONHASHSEED", "0")
+    main()
