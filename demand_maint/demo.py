@@ -28,7 +28,7 @@ __all__ = ["bikes", "run_demo"]
 
 FILE = "dc_bikes_hourly.parquet"
 TRAIN_UNTIL, UNTIL = "2013-01-01", "2014-01-01"
-POLICIES = ("frozen", "full-28d", "default", "naive")
+POLICIES = ("default", "full-28d", "frozen", "naive")
 SETTINGS = """\
 # Written by `demand-maint demo`: bike demand in Washington, hourly, forecast one day ahead.
 zone = "America/New_York"

@@ -5,6 +5,7 @@ monitor, line-up, rules, gate and trainings run on a clock that is moved by hand
 done, up to what a machine's load and a collector's gaps add.
 """
 
+import math
 import shutil
 import tempfile
 import threading
@@ -165,7 +166,7 @@ def replay(
     horizon, step
         Over the configuration's, as ``"1d"`` and ``"1h"``.
     label_delay
-        Seconds after a slot is over until its truth is known.
+        Seconds after a slot is over until its truth is known; features then know nothing younger either.
     config
         ``None`` reads ``demand_maint.toml`` of `root`.
     out
@@ -197,7 +198,7 @@ def replay(
         Too little before or after the cut.
     """
     chosen = [policy if isinstance(policy, ReplayPolicy) else find_policy(policy) for policy in policies]
-    base = _configured(config or load_config(root), horizon, step)
+    base = _late(_configured(config or load_config(root), horizon, step), label_delay)
     configs = {policy.name: policy_config(base, policy) for policy in chosen}
     table, facts = _table(history, base, train_until, until, columns)
     with ExitStack() as stack:
@@ -249,6 +250,14 @@ def _configured(config: Config, horizon: str | None, step: str | None) -> Config
         return msgspec.convert(msgspec.to_builtins(config) | changed, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{error}.") from error
+
+
+def _late(config: Config, delay: float) -> Config:
+    """Let features know nothing younger than the truth that is in when a row is predicted."""
+    if delay <= 0:
+        return config
+    steps = math.ceil(delay / config.step_seconds)
+    return msgspec.structs.replace(config, horizon=f"{config.horizon_seconds + steps * config.step_seconds}s")
 
 
 def _advising(config: Config) -> Config:

@@ -5,6 +5,7 @@ known is logged, drained, the serving state renewed, a check made where one is d
 and journalled. Nothing here decides anything.
 """
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -115,7 +116,7 @@ class Life:
     root
         Folder for this life; it is an ordinary root afterwards.
     label_delay
-        Seconds after a slot is over until its truth is known.
+        Seconds after a slot is over until its truth is known; the configured horizon includes it.
     refresh
         Seconds between turns; a live process renews its serving state once an hour.
     training
@@ -154,7 +155,7 @@ class Life:
             self.served[:] = self.table.naive
             self.done = 1.0
             return self._result(None, stopwatch.monotonic() - began)
-        clock = ReplayClock(self.table.start - self.config.horizon_seconds)
+        clock = ReplayClock(self.table.start - math.ceil(self.lead / self.refresh) * self.refresh)
         with _Parts(self, clock, self.first) as parts:
             until = self._live(parts, clock)
             if self.finale is not None and until is None:
@@ -166,7 +167,7 @@ class Life:
         """Take every turn; return where it was stopped, ``None`` where it came to the end."""
         table, step = self.table, self.config.step_seconds
         known_at = table.slot + step + self.label_delay
-        horizon, interval = self.config.horizon_seconds, self.config.runtime.interval_hours * 3600
+        interval = self.config.runtime.interval_hours * 3600
         now, told, asked = clock.now(), 0, 0
         next_check = table.start
         span = table.end + self.label_delay - now
@@ -180,16 +181,21 @@ class Life:
                 parts.learn(told, upto)
                 told = upto
             parts.renew()
-            if now >= next_check:
+            if next_check <= now < table.end:
                 self._check(parts, now)
                 next_check += interval * max(1, round((now - next_check) // interval + 1))
-            end = int(np.searchsorted(table.slot, now + self.refresh + horizon, side="left"))
+            end = int(np.searchsorted(table.slot, now + self.refresh + self.lead, side="left"))
             if end > asked:
                 self.served[asked:end] = parts.predict(asked, end)
                 asked = end
             now += self.refresh
             self.done = min((now - begin) / span, 1.0)
         return None
+
+    @property
+    def lead(self) -> float:
+        """Seconds before its slot that a row is predicted: as soon as the newest truth its features may use has come in."""
+        return max(self.config.horizon_seconds - self.config.step_seconds - self.label_delay, 0.0)
 
     def _check(self, parts: "_Parts", now: float) -> None:
         counts = self._counts
@@ -260,6 +266,8 @@ class _Parts:
         config, root = life.config, life.root
         # held only now and then: sealing and saving at every turn is for those who could lose something
         self.lock = MaintainerLock(Door(root, ScratchDisk()), who="replay", clock=clock)
+        with ModelMonitor(root, config, clock) as founder:  # as `demand-maint init` does, which is another process
+            founder.import_history(self.table.before.select("place_id", "timestamp", "actual"))
         self.monitor = ModelMonitor(root, config, clock, lock=self.lock)
         self.manager = HybridModelManager(
             root, config=config, clock=clock, monitor=self.monitor, pool=life.pool, who="replay"
@@ -299,9 +307,7 @@ class _Parts:
                     door.disk = disk
 
     def _found(self, first: FirstChampion) -> None:
-        """Start as `demand-maint init` does: history imported, the first champion committed."""
-        self.monitor.drain(gentle=False)  # an import alone opens the sums without the line-up that has to follow them
-        self.monitor.import_history(self.table.before.select("place_id", "timestamp", "actual"))
+        """Commit the first champion and serve it."""
         version = self.registry.add_version(first.model, first.metadata)
         self.registry.commit(
             "init",
@@ -357,7 +363,7 @@ class _Parts:
 
         Looks ahead, which a live process cannot: it only scores, and decides nothing.
         """
-        begin = now + self.life.config.horizon_seconds
+        begin = now + self.life.lead
         first = int(np.searchsorted(self.table.slot, begin, side="left"))
         end = int(np.searchsorted(self.table.slot, begin + HELPED_DAYS * DAY, side="left"))
         if end <= first:
