@@ -21,6 +21,9 @@ from demand_maint.errors import PathError
 __all__ = ["TEMP", "Door", "FileTooLargeError", "UnconfirmedWriteError", "read_regular_file"]
 
 TEMP = ".tmp-"
+# an absolute path has an empty first part
+_NO_PARTS = frozenset({"", ".", ".."})
+_NO_CHARACTERS = frozenset("\\:" if os.name == "nt" else "\\")
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR}
 
 
@@ -345,8 +348,7 @@ class Door:
         if rel == ".":
             return self._prefix
         parts = rel.split("/")
-        bad = not rel or any(part in {"", ".", ".."} or "\\" in part or not part.isprintable() for part in parts)
-        if bad or os.path.isabs(rel):
+        if not rel.isprintable() or not _NO_PARTS.isdisjoint(parts) or not _NO_CHARACTERS.isdisjoint(rel):
             raise PathError(f"{rel!r} is no path below {self._prefix}. Use a relative path without '..'.")
         path = self._prefix
         for part in parts[:-1]:
@@ -356,7 +358,7 @@ class Door:
                     raise PathError(f"{path} is a symbolic link, which could leave {self._prefix}. Use a bind mount.")
             except (FileNotFoundError, NotADirectoryError):
                 break
-        return os.path.join(self._prefix, *parts)
+        return f"{self._prefix}{os.sep}{os.sep.join(parts)}"
 
     @contextmanager
     def _temporary(self, rel: str) -> Iterator[tuple[int, str]]:

@@ -86,7 +86,7 @@ def test_a_call_that_fails_breaks_nothing(workspace: Path, big: bool) -> None:
     """Whichever call fails, with whichever errno, once or for good, nothing acknowledged is lost and the next deploy works."""
     laboratory = Laboratory(workspace)
     counts: Counter[str] = Counter()
-    for step in STEPS:
+    for step in STEPS if big else [step for step in STEPS if step != "force"]:  # force makes the calls of deploy
         after, calls = laboratory.clean(step)
         for at in range(1, calls + 1):
             codes = CODES if big else (CODES[at % len(CODES)],)

@@ -8,7 +8,9 @@ from typing import Any, Literal
 import pytest
 
 from demand_maint._storage import formats
+from demand_maint._storage.door import Door
 from demand_maint._storage.registry import Registry
+from demand_maint._storage.versions import VersionStore
 from demand_maint.core.versions import Baseline, GateVerdict, LineUpEntry, ModelMetadata, ModelVersion
 from demand_maint.errors import (
     DamagedModelError,
@@ -332,3 +334,58 @@ def test_a_missing_version_says_where_it_may_have_gone(registry: Registry) -> No
     registry.model_path(1).with_name("metadata.json").unlink()
     with pytest.raises(DamagedRegistryError, match="missing"):
         Registry(registry.door).version(1)
+
+
+def test_a_version_that_is_needed_at_the_last_moment_is_not_removed(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that names an old version while retention hides it brings it back."""
+    old = add(registry, "old").number
+    for text in "abc":
+        deploy(registry, text)
+    retire = VersionStore.retire
+
+    def raced(self: VersionStore, number: int) -> str:
+        if number == old:
+            Registry(registry.door).commit("deploy", champion=old, base=old, who="other", why="in between")
+        return retire(self, number)
+
+    monkeypatch.setattr(VersionStore, "retire", raced)
+    assert old not in registry.retain(1)
+    assert registry.champion().champion == old
+    assert registry.model_bytes(old) == b"old"
+    assert registry.verify() == []
+
+
+def test_retention_that_was_killed_after_such_a_commit_is_undone_at_the_next_start(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """A hidden version that a commit names is restored by recovery; one that nobody names is removed."""
+    old, unwanted = add(registry, "old").number, add(registry, "unwanted").number
+    for text in "abc":
+        deploy(registry, text)
+    registry.commit("deploy", champion=old, base=old, who="other", why="in between")
+    registry.store.retire(old)
+    registry.store.retire(unwanted)
+    other = Registry(tmp_path)
+    assert other.recover() == []
+    assert other.model_bytes(old) == b"old"
+    assert unwanted not in other.versions()
+    assert not list((tmp_path / "data/models/archive").glob(".tmp-*"))
+
+
+def test_polling_the_head_reads_no_file_twice(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll that finds nothing new is one directory listing, also where the newest commit is damaged."""
+    for text in "ab":
+        deploy(registry, text)
+    path = registry.door.path("data/models/commits/00000002.json")
+    path.write_bytes(b"{}")
+    follower = Registry(registry.door)
+    head = follower.champion()
+
+    def never(*_: object) -> bytes:
+        raise AssertionError("a file was read")
+
+    monkeypatch.setattr(Door, "read_bytes", never)
+    assert follower.head() is head
+    assert head.champion == 1
