@@ -41,7 +41,7 @@ class Predictor(threading.Thread):
             begin = clock()
             found = self.handle.predict_detailed(self.row)
             self.times.append(clock() - begin)
-            self.mixed += found.values[0] != self.expected[found.version]
+            self.mixed += int(found.values[0] != self.expected[found.version])
             self.seen.add(found.version)
 
 

@@ -38,9 +38,10 @@ from demand_maint.core.versions import Commit, ModelMetadata
 from demand_maint.errors import DemandMaintError, NoChampionError
 from demand_maint.log import get_logger
 
-__all__ = ["ModelHandle", "Prediction", "ServingState"]
+__all__ = ["KEPT_SNAPSHOTS", "SNAPSHOTS", "ModelHandle", "Prediction", "ServingState"]
 
 SNAPSHOTS = "serving"
+KEPT_SNAPSHOTS = 1000  # a value can be explained as long as its snapshot is kept: six weeks of hourly ones
 MAX_MODELS = 7
 ROLE_ORDER = ("champion", "candidate", "previous", "base")
 Floats = NDArray[np.float64]
