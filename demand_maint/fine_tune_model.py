@@ -6,7 +6,7 @@ fine-tune is refused. The work is done by a child process; what comes out is sta
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
@@ -27,9 +27,7 @@ from demand_maint.clock import Clock, SystemClock
 from demand_maint.config import Config, load_config
 from demand_maint.core.jobs import TrainingJob, TrainingOutcome
 from demand_maint.errors import InsufficientDataError
-
-if TYPE_CHECKING:
-    from demand_maint.model_monitor import ModelMonitor
+from demand_maint.model_monitor import ModelMonitor
 
 __all__ = ["FineTuner", "fine_tune_from_monitor_data", "fine_tune_from_processed_data"]
 
@@ -232,7 +230,7 @@ def fine_tune_from_monitor_data(
     *,
     config: Config | None = None,
     clock: Clock | None = None,
-    monitor: "ModelMonitor | None" = None,
+    monitor: ModelMonitor | None = None,
     pool: WorkerPool | None = None,
     on_progress: OnProgress | None = None,
 ) -> TrainingOutcome:
@@ -257,13 +255,11 @@ def prepare_from_monitor(
     *,
     config: Config,
     clock: Clock | None = None,
-    monitor: "ModelMonitor | None" = None,
+    monitor: ModelMonitor | None = None,
     train_until: float | None = None,
     output_dir: str | Path = STAGING,
 ) -> TrainingJob:
     """Return the job of `fine_tune_from_monitor_data`, for drivers that do not wait for it."""
-    from demand_maint.model_monitor import ModelMonitor  # noqa: PLC0415  # kept light: a follower never trains
-
     own = ModelMonitor(root, config=config, clock=clock) if monitor is None else None
     source = own or monitor
     assert source is not None

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -16,10 +15,8 @@ from demand_maint.clock import Clock, SystemClock
 from demand_maint.config import Config, load_config
 from demand_maint.core.jobs import TrainingJob, TrainingOutcome
 from demand_maint.errors import InsufficientDataError, MissingFeaturesError
-
-if TYPE_CHECKING:
-    from demand_maint.features import FeatureBuilder
-    from demand_maint.model_monitor import ModelMonitor
+from demand_maint.features import FeatureBuilder, load_builder
+from demand_maint.model_monitor import ModelMonitor
 
 __all__ = ["FullRetrainer"]
 
@@ -48,7 +45,7 @@ class FullRetrainer:
         config: Config | None = None,
         clock: Clock | None = None,
         *,
-        monitor: "ModelMonitor | None" = None,
+        monitor: ModelMonitor | None = None,
         pool: WorkerPool | None = None,
         min_samples: int | None = None,
     ) -> None:
@@ -129,9 +126,7 @@ class FullRetrainer:
         head = registry.head()
         return None if head is None else base_from_version(registry, head.base)
 
-    def _builder(self) -> "FeatureBuilder":
-        from demand_maint.features import load_builder  # noqa: PLC0415  # kept light
-
+    def _builder(self) -> FeatureBuilder:
         return load_builder(self.config, self.root)
 
     def _rows(self, frame: pl.DataFrame | None, base: BaseModel | None) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -143,12 +138,10 @@ class FullRetrainer:
             return frame, base.features if base is not None and set(base.features) <= set(extra) else extra
         if self._monitor is not None:
             return self._recorded(self._monitor, base)
-        from demand_maint.model_monitor import ModelMonitor  # noqa: PLC0415  # kept light: a given frame needs none
-
         with ModelMonitor(self.root, config=self.config, clock=self.clock) as monitor:
             return self._recorded(monitor, base)
 
-    def _recorded(self, monitor: "ModelMonitor", base: BaseModel | None) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    def _recorded(self, monitor: ModelMonitor, base: BaseModel | None) -> tuple[pl.DataFrame, tuple[str, ...]]:
         """Rebuild features from all truth; where the model's features are the user's own, take the rows logged with them."""
         builder = self._builder()
         if base is None or set(base.features) == set(builder.names):

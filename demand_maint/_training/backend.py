@@ -45,7 +45,7 @@ from demand_maint.errors import (
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor
 
-__all__ = ["FitControl", "same_loss", "schema_hash", "train"]
+__all__ = ["INHERITED", "FitControl", "same_loss", "schema_hash", "train"]
 
 # what a warm start takes over from the base's own training; anything else of it is CatBoost's default or this fit's business
 INHERITED = (

@@ -1,7 +1,6 @@
 """Where training rows come from: recorded truth, or the files in ``data/processed``."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -10,9 +9,7 @@ from demand_maint._storage.stamps import stamp_reader
 from demand_maint.config import Config
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.errors import HistoryFileError, InsufficientDataError, TargetError
-
-if TYPE_CHECKING:
-    from demand_maint.features import FeatureBuilder
+from demand_maint.features import FeatureBuilder, load_builder, seasonal_naive
 
 __all__ = ["built_rows", "processed_rows", "with_epochs", "with_naive", "with_slots"]
 
@@ -30,20 +27,16 @@ def with_naive(rows: pl.DataFrame, truth: Callable[[], pl.DataFrame], config: Co
     """Add the seasonal-naive forecast as column ``naive`` where rows tell place and time; `truth` is asked only then."""
     if "naive" in rows.columns or any(name not in rows.columns for name in PLACE_AND_TIME) or not len(rows):
         return rows
-    from demand_maint.features import seasonal_naive  # noqa: PLC0415  # kept light: a child never builds features
-
     slots = grid_of(config).floor(with_epochs(rows, config)["timestamp"].to_numpy())
     keys = rows.select("place_id", timestamp=pl.Series(slots))
     return rows.with_columns(naive=seasonal_naive(truth(), keys, grid_of(config), config.season_seconds))
 
 
-def built_rows(truth: pl.DataFrame, config: Config, builder: "FeatureBuilder") -> tuple[pl.DataFrame, tuple[str, ...]]:
+def built_rows(truth: pl.DataFrame, config: Config, builder: FeatureBuilder) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """Turn truth (place_id, timestamp, actual) into training rows; return them and the names of their features.
 
     Every key becomes a row whose features use only what was known the horizon before it.
     """
-    from demand_maint.features import seasonal_naive  # noqa: PLC0415  # kept light
-
     history = truth.filter(pl.col("actual").is_finite())
     keys = history.select(PLACE_AND_TIME)
     rows = builder.build(history, keys)
@@ -87,8 +80,6 @@ def processed_rows(door: Door, features: tuple[str, ...], config: Config) -> pl.
         rows = pl.concat([table.select(*common, *wanted) for table in tables], how="vertical_relaxed")
     else:
         truth = pl.concat([table.select(wanted) for table in tables], how="vertical_relaxed")
-        from demand_maint.features import load_builder  # noqa: PLC0415  # kept light
-
         rows, _ = built_rows(with_slots(truth, config), config, load_builder(config, door.root))
     return rows.filter(pl.col("actual").is_not_null())
 

@@ -13,11 +13,12 @@ from demand_maint._storage.door import Door
 from demand_maint._storage.layout import MODELS, STAGING
 from demand_maint._storage.registry import Registry
 from demand_maint._storage.stamps import stamp_reader
+from demand_maint._training.backend import INHERITED
 from demand_maint.config import Config, TrainingConfig
 from demand_maint.core.jobs import JobKind, TrainingJob
 from demand_maint.core.schema import FeatureSchema, column_of
 from demand_maint.core.versions import ModelMetadata
-from demand_maint.errors import DemandMaintError, TargetError
+from demand_maint.errors import DemandMaintError, IncompatibleBaseError, TargetError
 
 __all__ = ["WORK", "BaseModel", "base_from_version", "build_job", "clean_up", "training_frame"]
 
@@ -26,8 +27,6 @@ DAY = 86400.0
 # a full retrain is measured on the newest weeks, however long its history is
 LONGEST_VALIDATION_DAYS = 28.0
 KEYS = ("place_id", "timestamp", "actual", "naive")
-# of a fine-tune these say nothing about how to train from scratch
-STEP_PARAMS = frozenset({"iterations", "learning_rate"})
 
 
 class BaseModel(Struct, frozen=True, kw_only=True):
@@ -162,9 +161,7 @@ def build_job(
     output_directory
         Where the challenger goes; the staging folder by default.
     """
-    training = config.training
-    tuning = kind == "fine_tune"
-    given = _parameters(base, training, tuning=tuning)
+    training, tuning = config.training, kind == "fine_tune"
     target = Door(output_directory) if output_directory is not None else Door(door.path(STAGING))
     target.makedirs()
     door.makedirs(WORK)
@@ -173,22 +170,17 @@ def build_job(
     wanted = [*(key for key in KEYS if key in frame.columns and key not in features), *features]
     door.write_frame(frame_name, frame.select(wanted).write_parquet)
     share = training.validation if validation is None else validation
+    settings = _warm_start(base, training) if tuning else _from_scratch(base, training)
+    asked = {"iterations": iterations, "learning_rate": learning_rate}
+    settings |= {key: value for key, value in asked.items() if value is not None}
     return TrainingJob(
         kind=kind,
         frame_path=str(door.path(frame_name)),
         features=features,
         output_directory=str(target.root),
         name=name,
-        base_model_path=base.path if base is not None and tuning else None,
-        base_sha256=base.sha256 if base is not None and tuning else None,
-        base=_root_version(base) if base is not None and tuning else None,
         parent=base.version if base is not None else None,
-        loss=base.loss if base is not None else training.loss,
-        iterations=iterations or (training.fine_tune_iterations if tuning else int(given.pop("iterations"))),
-        learning_rate=learning_rate
-        or (training.fine_tune_learning_rate if tuning else float(given.pop("learning_rate"))),
-        depth=int(given.pop("depth")) if "depth" in given else None,
-        params=given,
+        **settings,
         validation=share if tuning else _recent_share(frame, share),
         train_until=train_until,
         seed=training.seed,
@@ -203,32 +195,52 @@ def build_job(
     )
 
 
-def _root_version(base: BaseModel) -> int | None:
-    """Return the full retrain that `base` goes back to, itself if it is one."""
-    metadata = base.metadata
-    chained = metadata is not None and metadata.kind == "fine_tune" and metadata.base is not None
-    return metadata.base if chained and metadata is not None else base.version
+def _warm_start(base: BaseModel | None, training: TrainingConfig) -> dict[str, Any]:
+    """Return the settings of a fine-tune; parameters of the trees come from the base file itself."""
+    if base is None:
+        raise IncompatibleBaseError("A fine-tune needs a base model. Do a full retrain first.")
+    return {
+        "base_model_path": base.path,
+        "base_sha256": base.sha256,
+        "base": _root_version(base),
+        "loss": base.loss,
+        "iterations": training.fine_tune_iterations,
+        "learning_rate": training.fine_tune_learning_rate,
+    }
 
 
-def _parameters(base: BaseModel | None, training: TrainingConfig, *, tuning: bool) -> dict[str, Any]:
-    """Parameters besides the loss: a warm start takes its own from the base file, a full retrain these."""
-    if tuning:
-        return {}
+def _from_scratch(base: BaseModel | None, training: TrainingConfig) -> dict[str, Any]:
+    """Return the settings of a full retrain: those the configuration changes, else the last full retrain's, else the defaults."""
     defaults = TrainingConfig()
     own = {
         "iterations": training.full_iterations,
         "learning_rate": training.full_learning_rate,
         "depth": training.full_depth,
     }
-    if base is None or base.metadata is None:
-        return own
-    told = dict(base.metadata.params)
-    skip = {"loss_function", "random_seed", *(STEP_PARAMS if base.metadata.kind == "fine_tune" else ())}
-    inherited = {key: value for key, value in told.items() if key not in skip}
+    metadata = base.metadata if base is not None else None
+    told = dict(metadata.params) if metadata is not None else {}
+    # metadata of an adopted model may say anything; of a fine-tune, how it was continued and not how it began
+    known = set(INHERITED) if metadata is not None and metadata.kind == "fine_tune" else {*INHERITED, *own}
+    inherited = {key: value for key, value in told.items() if key in known}
     if inherited.get("grow_policy") == "SymmetricTree":
         del inherited["grow_policy"]
     chosen = {key: value for key, value in own.items() if value != getattr(defaults, f"full_{key}")}
-    return {**own, **inherited, **chosen}
+    given = {**own, **inherited, **chosen}
+    keeps_loss = base is not None and training.loss == defaults.loss and base.loss != "unknown"
+    return {
+        "loss": base.loss if base is not None and keeps_loss else training.loss,
+        "iterations": int(given.pop("iterations")),
+        "learning_rate": float(given.pop("learning_rate")),
+        "depth": int(given.pop("depth")),
+        "params": given,
+    }
+
+
+def _root_version(base: BaseModel) -> int | None:
+    """Return the full retrain that `base` goes back to, itself if it is one."""
+    metadata = base.metadata
+    chained = metadata is not None and metadata.kind == "fine_tune" and metadata.base is not None
+    return metadata.base if chained and metadata is not None else base.version
 
 
 def _recent_share(frame: pl.DataFrame, share: float) -> float:

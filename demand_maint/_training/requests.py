@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 from msgspec import Struct, field
 
 from demand_maint.core.jobs import TrainingJob, TrainingOutcome
@@ -132,6 +133,4 @@ def task_of(job: WorkerJob) -> str:
 
 def decode_answer(task: str, answer: Any) -> WorkerAnswer:
     """Turn the builtin values of a child's answer into their class; raises `msgspec.ValidationError` on anything else."""
-    import msgspec  # noqa: PLC0415  # kept beside its one use
-
     return msgspec.convert(answer, _ANSWERS[task])

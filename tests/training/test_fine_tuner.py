@@ -56,7 +56,7 @@ def root(lab: Any, base_bytes: bytes, tmp_path: Path) -> Path:
         loss="RMSE",
         kind="full",
         created_at=NOW,
-        params={"iterations": 20, "depth": 4, "l2_leaf_reg": 5},
+        params={"iterations": 20, "depth": 4, "l2_leaf_reg": 5, "model_type": "catboost"},
     )
     version = registry.add_version(base_bytes, metadata)
     registry.commit("init", champion=version.number, base=version.number, who="test", why="test")
@@ -267,7 +267,7 @@ def test_a_retrain_takes_the_bases_parameters_unless_configured(lab: Any, root: 
     """What the last full retrain was trained with is kept; a setting that was changed from its default wins."""
     rows = lab.demand(300)
     plain = FullRetrainer(root, Config(), VirtualClock(NOW), pool=pool).prepare(rows)
-    assert (plain.iterations, plain.depth, plain.params["l2_leaf_reg"], plain.loss) == (20, 4, 5, "RMSE")
+    assert (plain.iterations, plain.depth, plain.params, plain.loss) == (20, 4, {"l2_leaf_reg": 5}, "RMSE")
     chosen = FullRetrainer(root, QUICK, VirtualClock(NOW), pool=pool).prepare(rows)
     assert (chosen.iterations, chosen.depth, chosen.params["l2_leaf_reg"]) == (15, 3, 5)
     assert lab.fit(chosen).trees == 15
