@@ -83,7 +83,7 @@ def _common(parser: Parser, *, default: bool) -> None:
 
 
 def _version() -> str:
-    from demand_maint import __version__  # noqa: PLC0415  # beside the function that needs it
+    from demand_maint import __version__
 
     return f"demand-maint {__version__}"
 

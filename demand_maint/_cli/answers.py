@@ -81,7 +81,7 @@ def when(text: str | None, config: Config, option: str) -> float | None:
     """Epoch seconds of a time that was typed; naive ones are in the configured zone."""
     if text is None:
         return None
-    from demand_maint._storage.stamps import stamp_reader  # noqa: PLC0415  # numpy only where a time is read
+    from demand_maint._storage.stamps import stamp_reader
 
     try:
         return stamp_reader(config.zone)(float(text) if text.replace(".", "", 1).isdigit() and len(text) > 8 else text)

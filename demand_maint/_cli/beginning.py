@@ -5,22 +5,25 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
 
 from demand_maint._cli.answers import Answer, configuration
 from demand_maint._cli.running import columns
 from demand_maint._cli.terminal import TrainingLine
 from demand_maint._storage.door import Door
 from demand_maint._storage.lock import MaintainerLock, process_identity
+from demand_maint._storage.tables import HistoryNotes, load_history
+from demand_maint._training.pool import WorkerPool
+from demand_maint._training.preparation import clean_up
 from demand_maint.config import CONFIG_FILE, Config, effective_values
 from demand_maint.core.versions import Commit
 from demand_maint.deploy_model import ModelDeployer
 from demand_maint.errors import ConfigError, DeployRefusedError
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from demand_maint._storage.tables import HistoryNotes
+from demand_maint.maintenance import staged_metadata
+from demand_maint.model_monitor import ModelMonitor
+from demand_maint.train_model import FullRetrainer
 
 __all__ = ["init"]
 
@@ -52,8 +55,6 @@ def init(arguments: argparse.Namespace) -> Answer:
 def _from_history(
     arguments: argparse.Namespace, config: Config, deployer: ModelDeployer, asked: dict[str, str]
 ) -> Answer:
-    from demand_maint._storage.tables import load_history  # noqa: PLC0415  # Polars only where a table is read
-
     frame, notes = load_history(arguments.history, config=config, columns=columns(arguments), combine=arguments.combine)
     with MaintainerLock(deployer.registry.door, who="demand-maint init"):
         commit = _train(deployer, config, frame, arguments.why or f"first champion, trained on {arguments.history}")
@@ -79,14 +80,8 @@ def _from_history(
     )
 
 
-def _train(deployer: ModelDeployer, config: Config, frame: "pl.DataFrame", why: str) -> Commit:
+def _train(deployer: ModelDeployer, config: Config, frame: pl.DataFrame, why: str) -> Commit:
     """Train in a child, keep the history, commit; a kill before the commit leaves a root that `init` begins again."""
-    from demand_maint._training.pool import WorkerPool  # noqa: PLC0415  # only where something is trained
-    from demand_maint._training.preparation import clean_up  # noqa: PLC0415  # as above
-    from demand_maint.maintenance import staged_metadata  # noqa: PLC0415  # as above
-    from demand_maint.model_monitor import ModelMonitor  # noqa: PLC0415  # as above
-    from demand_maint.train_model import FullRetrainer  # noqa: PLC0415  # as above
-
     registry, line = deployer.registry, TrainingLine(sys.stderr)
     job = FullRetrainer(deployer.root, config).prepare(frame, output_dir=WORK)
     try:
@@ -123,7 +118,7 @@ def _write_settings(door: Door, asked: dict[str, str]) -> None:
     door.replace(CONFIG_FILE, ("\n".join(lines) + "\n").encode())
 
 
-def _read_words(notes: "HistoryNotes") -> str:
+def _read_words(notes: HistoryNotes) -> str:
     said = [f"Read {notes.read} rows of {notes.places} places", f"kept {notes.kept}"]
     said += [f"{notes.missing} without an actual"] if notes.missing else []
     said += [f"{notes.same_slot} in a slot that had a row already"] if notes.same_slot else []

@@ -39,11 +39,11 @@ def explain(arguments: argparse.Namespace) -> Answer:
 
 def _served(arguments: argparse.Namespace, settings: Config, at: float) -> Answer:
     """Take a served value apart, from its journal row and the serving snapshot that the row names."""
-    import numpy as np  # noqa: PLC0415  # decisions are explained without
+    import numpy as np
 
-    from demand_maint._storage.observation_frames import row_batch  # noqa: PLC0415  # loads Polars
-    from demand_maint._storage.observation_store import ObservationStore  # noqa: PLC0415  # as above
-    from demand_maint.core.timegrid import TimeGrid  # noqa: PLC0415  # as above
+    from demand_maint._storage.observation_frames import row_batch
+    from demand_maint._storage.observation_store import ObservationStore
+    from demand_maint.core.timegrid import TimeGrid
 
     grid = TimeGrid(settings.zone, settings.step_seconds)
     slot = int(grid.floor([at])[0])
@@ -79,10 +79,10 @@ def _served(arguments: argparse.Namespace, settings: Config, at: float) -> Answe
 
 
 def _by_line_up(root: str, facts: dict[str, Any], raw: Any) -> str:
-    from demand_maint._storage.snapshots import SnapshotStore  # noqa: PLC0415  # only for values a line-up served
-    from demand_maint.core.serving import ServingSnapshot  # noqa: PLC0415  # as above
-    from demand_maint.core.serving import explain as take_apart  # noqa: PLC0415  # as above
-    from demand_maint.model_handle import SNAPSHOTS  # noqa: PLC0415  # as above
+    from demand_maint._storage.snapshots import SnapshotStore
+    from demand_maint.core.serving import ServingSnapshot
+    from demand_maint.core.serving import explain as take_apart
+    from demand_maint.model_handle import SNAPSHOTS
 
     payload = SnapshotStore(Door(root), SNAPSHOTS).load(facts["snapshot"])
     if payload is None:

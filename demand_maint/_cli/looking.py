@@ -36,7 +36,7 @@ def check(arguments: argparse.Namespace) -> Answer:
 
 def history(arguments: argparse.Namespace) -> Answer:
     """List every change, or what was live at a time."""
-    from demand_maint._storage.registry import Registry  # noqa: PLC0415  # beside its only use
+    from demand_maint._storage.registry import Registry
 
     settings = configuration(arguments)
     registry = Registry(arguments.root, read_only=True)
@@ -67,7 +67,7 @@ def config(arguments: argparse.Namespace) -> Answer:
 
 def verify(arguments: argparse.Namespace) -> Answer:
     """Check every model, commit and log segment."""
-    from demand_maint._storage.registry import Registry  # noqa: PLC0415  # beside its only use
+    from demand_maint._storage.registry import Registry
 
     settings = configuration(arguments)
     problems = Registry(arguments.root, read_only=True).verify()
@@ -79,7 +79,7 @@ def verify(arguments: argparse.Namespace) -> Answer:
 
 def export(arguments: argparse.Namespace) -> Answer:
     """Write the records to a file, and renew exports that are out of date."""
-    from demand_maint.deploy_model import ModelDeployer  # noqa: PLC0415  # beside its only use
+    from demand_maint.deploy_model import ModelDeployer
 
     settings = configuration(arguments)
     since, until = when(arguments.since, settings, "--since"), when(arguments.until, settings, "--until")
@@ -105,7 +105,7 @@ def export(arguments: argparse.Namespace) -> Answer:
 
 def report(arguments: argparse.Namespace) -> Answer:
     """Write the page."""
-    from demand_maint.report import write_report  # noqa: PLC0415  # loads the manager
+    from demand_maint.report import write_report
 
     path = write_report(arguments.root, arguments.out, configuration(arguments))
     return Answer({"path": str(path), "bytes": path.stat().st_size}, f"Report: {path}")
@@ -113,16 +113,16 @@ def report(arguments: argparse.Namespace) -> Answer:
 
 def _monitor(arguments: argparse.Namespace, settings: Config) -> "ModelMonitor":
     """Open the monitor as a guest: with a lock nobody takes, so that nothing is sealed or saved by looking."""
-    from demand_maint._storage.door import Door  # noqa: PLC0415  # beside its only use
-    from demand_maint._storage.lock import MaintainerLock  # noqa: PLC0415  # as above
-    from demand_maint.model_monitor import ModelMonitor  # noqa: PLC0415  # loads Polars
+    from demand_maint._storage.door import Door
+    from demand_maint._storage.lock import MaintainerLock
+    from demand_maint.model_monitor import ModelMonitor
 
     lock = MaintainerLock(Door(arguments.root), who=f"demand-maint {arguments.command}")
     return ModelMonitor(arguments.root, settings, lock=lock, background=False)
 
 
 def _manager_status(arguments: argparse.Namespace, settings: Config) -> dict[str, Any]:
-    from demand_maint.model_manager import HybridModelManager  # noqa: PLC0415  # loads Polars
+    from demand_maint.model_manager import HybridModelManager
 
     with HybridModelManager(arguments.root, config=settings) as manager:
         return manager.status()

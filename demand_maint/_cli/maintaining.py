@@ -75,7 +75,7 @@ def _newest_staged(deployer: ModelDeployer) -> Path:
 
 
 def _maintain(arguments: argparse.Namespace, force: Literal["fine-tune", "full-retrain"] | None) -> Answer:
-    from demand_maint.model_manager import HybridModelManager  # noqa: PLC0415  # deploy and rollback need no Polars
+    from demand_maint.model_manager import HybridModelManager
 
     config: Config = configuration(arguments)
     line = TrainingLine(sys.stderr, force or "training")
@@ -95,10 +95,10 @@ def _maintain(arguments: argparse.Namespace, force: Literal["fine-tune", "full-r
 
 
 def _verdict_words(verdict: object) -> str:
-    import msgspec  # noqa: PLC0415  # beside the only function that needs it
+    import msgspec
 
-    from demand_maint.core.chronicle import verdict_words  # noqa: PLC0415  # needs numpy
-    from demand_maint.core.versions import GateVerdict  # noqa: PLC0415  # as above
+    from demand_maint.core.chronicle import verdict_words
+    from demand_maint.core.versions import GateVerdict
 
     if isinstance(verdict, GateVerdict):
         return verdict_words(verdict)

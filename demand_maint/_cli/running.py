@@ -13,7 +13,7 @@ __all__ = ["collect", "columns", "demo", "replay"]
 
 def collect(arguments: argparse.Namespace) -> Answer:
     """Hand over to the collector, whose own command line this is."""
-    from demand_maint.data_collector import main  # noqa: PLC0415  # loads the runtime
+    from demand_maint.data_collector import main
 
     configuration(arguments)
     argv = ["--root", arguments.root]
@@ -33,8 +33,8 @@ def collect(arguments: argparse.Namespace) -> Answer:
 
 def replay(arguments: argparse.Namespace) -> Answer:
     """Live through a history once for each policy."""
-    from demand_maint.replay import replay as live_through  # noqa: PLC0415  # loads the whole package
-    from demand_maint.replay_words import ProgressLine, event_line  # noqa: PLC0415  # as above
+    from demand_maint.replay import replay as live_through
+    from demand_maint.replay_words import ProgressLine, event_line
 
     config = configuration(arguments)
     line = ProgressLine(sys.stderr)
@@ -69,7 +69,7 @@ def replay(arguments: argparse.Namespace) -> Answer:
 
 def demo(arguments: argparse.Namespace) -> Answer:
     """Live through a year of bike demand."""
-    from demand_maint.demo import run_demo  # noqa: PLC0415  # loads the whole package
+    from demand_maint.demo import run_demo
 
     root = None if arguments.root == "." else arguments.root
     report = run_demo(root, literal=arguments.literal, out=sys.stderr if arguments.json else sys.stdout)
