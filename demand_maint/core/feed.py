@@ -112,8 +112,11 @@ def feed_state(view: MetricsView, now: float, horizon_seconds: float = DAY) -> F
         return FeedState()
     _, edges = local_days(view.grid, now - (FEED_DAYS + 7 * WEEKS) * DAY, now)
     blocks = view.feed.blocks_by_place(edges)
-    if blocks["n"].size == 0:
+    filled = np.flatnonzero((blocks["n"].sum(axis=0) > 0) | (blocks["expected"].sum(axis=0) > 0))
+    if len(filled) == 0:
         return FeedState()
+    edges = edges[filled[0] :]
+    blocks = {name: values[:, filled[0] :] for name, values in blocks.items()}
     end = min(int(newest // HOUR), int(now // HOUR)) + 1
     rows_a_day = max(DAY // max(view.grid.step, 1), 1)
     codes = _by_day(blocks, edges[1:] <= end - 12, rows_a_day)
@@ -218,20 +221,41 @@ def _median(values: Floats) -> Floats:
 
 
 def _by_day(blocks: dict[str, Floats], settled: NDArray[np.bool_], rows_a_day: int) -> NDArray[np.int8]:
-    """Return the fault code of each place and day (P, D), zero for the first weeks, which only serve to compare."""
+    """Return the fault code of each place and day (P, D), zero for the first weeks, which only serve to compare.
+
+    Few days are suspicious at first sight; only these are compared with four weeks.
+    """
     places, days = blocks["n"].shape
     first = max(days - FEED_DAYS, 0)
-    recent = {name: values[:, first:] for name, values in blocks.items()}
-    past: dict[str, Floats] = {}
-    for name, values in blocks.items():
-        nothing = np.full((places, 7 * WEEKS), _NOTHING.get(name, 0.0))
-        padded = np.concatenate([nothing, values], axis=1)
-        starts = [7 * WEEKS + first - 7 * week for week in range(1, WEEKS + 1)]
-        past[name] = np.stack([padded[:, start : start + days - first] for start in starts])
     codes = np.zeros((places, days), dtype=np.int8)
-    whole = np.broadcast_to(settled[first:], (places, days - first))
-    codes[:, first:] = classify(recent, past, settled=whole, least_rows=min(LEAST_ROWS, rows_a_day))
+    place, day = np.nonzero(_suspicious(blocks, first))
+    if len(place) == 0:
+        return codes
+    day = day + first
+    recent = {name: values[place, day] for name, values in blocks.items()}
+    past: dict[str, Floats] = {}
+    weeks = day[None] - 7 * np.arange(1, WEEKS + 1)[:, None]
+    before = weeks >= 0
+    for name, values in blocks.items():
+        past[name] = np.where(before, values[place[None], np.maximum(weeks, 0)], _NOTHING.get(name, 0.0))
+    codes[place, day] = classify(recent, past, settled=settled[day], least_rows=min(LEAST_ROWS, rows_a_day))
     return codes
+
+
+def _suspicious(blocks: dict[str, Floats], first: int) -> NDArray[np.bool_]:
+    """Return which places and days from `first` on (P, D - first) no glance can clear."""
+    now = {name: values[:, first:] for name, values in blocks.items()}
+    n = now["n"]
+    odd = now["invalid"] > 0
+    for name, share in (("negatives", 0.2), ("zeros", 0.5), ("duplicates", 0.5), ("late", 0.6)):
+        odd |= now[name] > share * n
+    odd |= now["maximum"] <= now["minimum"]
+    odd |= (n == 0) & (now["expected"] > 0)
+    odd |= n < 0.75 * np.maximum(now["expected"], n.max(axis=1, keepdims=True))
+    level = now["total"] / np.maximum(n, 1.0)
+    typical = np.partition(level, level.shape[1] // 2, axis=1)[:, level.shape[1] // 2, None]
+    odd |= (level > 2.0 * typical) | (level < 0.5 * typical)
+    return odd
 
 
 def _now(view: MetricsView, end: int, rows_a_day: int) -> tuple[NDArray[np.int8], int]:

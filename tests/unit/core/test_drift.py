@@ -3,6 +3,7 @@
 import json
 import math
 import timeit
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ DAY = 86400.0
 
 
 def stream(seed: int, days: int, scale: float = 0.15, shift: float = 0.0, at: int = 0) -> list[float]:
+    """Return normal figures around zero, moved by `shift` from day `at` on."""
     rng = np.random.default_rng(seed)
     values = rng.normal(0.0, scale, days)
     values[at:] += shift if at else 0.0
@@ -41,8 +43,8 @@ def test_the_user_may_ask_for_fewer_or_more_false_alarms() -> None:
     """The height must fall as more false alarms a year are accepted, without a jump."""
     rates = np.geomspace(0.05, 100, 60)
     heights = [threshold(float(rate)) for rate in rates]
-    assert all(a >= b for a, b in zip(heights, heights[1:], strict=False))
-    assert max(a - b for a, b in zip(heights, heights[1:], strict=False)) < 0.6
+    assert all(a >= b for a, b in pairwise(heights))
+    assert max(a - b for a, b in pairwise(heights)) < 0.6
 
 
 def test_a_shift_is_found_and_dated() -> None:
@@ -144,7 +146,6 @@ def test_rivers_detectors_fit_in() -> None:
         assert isinstance(foreign, Detector)
         found = False
         for value in [*values, float("nan")]:
-    """Return normal figures around zero, moved by `shift` from day `at` on."""
             foreign.update(value)
             found |= foreign.drift_detected
         json.dumps(foreign.state())

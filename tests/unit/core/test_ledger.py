@@ -26,6 +26,7 @@ LITERAL = PolicyConfig.literal()
 
 
 def after(*events: tuple[LedgerEvent, float]) -> MaintenanceLedger:
+    """Return the ledger after those events."""
     ledger = MaintenanceLedger()
     for event, at in events:
         ledger = ledger.after(event, at)
@@ -33,6 +34,7 @@ def after(*events: tuple[LedgerEvent, float]) -> MaintenanceLedger:
 
 
 def commit(number: int, action: CommitAction, at: float, champion: int, base: int, fine_tunes: int = 0) -> Commit:
+    """Return one commit."""
     return Commit(number=number, action=action, at=at, champion=champion, base=base, fine_tunes=fine_tunes)
 
 
@@ -59,7 +61,6 @@ def test_failures_back_off_twice_as_long_each_time_up_to_a_week() -> None:
     """The pause must double from the cooldown and stop growing at seven days."""
     ledger, at, pauses = MaintenanceLedger(), 0.0, []
     for _ in range(6):
-    """Return one commit."""
         ledger = ledger.after(Started(kind="full"), at).after(Settled(kind="full", outcome="failed"), at)
         until = ledger.backoff_until(POLICY)
         assert until is not None
@@ -143,7 +144,6 @@ def test_any_history_keeps_its_promises(events: list[LedgerEvent]) -> None:
     """Whatever happens: JSON keeps the ledger whole, attempts only grow, final outcomes stay, and it never changes in place."""
     ledger = MaintenanceLedger()
     for number, event in enumerate(events):
-    """Return the ledger after those events."""
         before = msgspec.json.encode(ledger)
         following = ledger.after(event, number * HOUR)
         assert msgspec.json.encode(ledger) == before

@@ -56,10 +56,12 @@ FRESH = LedgerFacts(
 
 
 def situation(health: HealthReport = HEALTHY, policy: PolicyConfig | None = None, **changes: Any) -> Situation:
+    """Return a situation in which nothing is due, with changes."""
     return structs.replace(Situation(health=health, now=NOW, policy=policy or PolicyConfig(), facts=FRESH), **changes)
 
 
 def facts(**changes: Any) -> LedgerFacts:
+    """Return facts of a fresh champion, with changes."""
     return structs.replace(FRESH, **changes)
 
 
@@ -115,6 +117,7 @@ def test_a_fine_tune_needs_the_last_day_to_agree() -> None:
 
 
 def ledger(kind: str, outcome: AttemptOutcome | None, at: float) -> MaintenanceLedger:
+    """Return a ledger with one attempt."""
     book = MaintenanceLedger().after(Started(kind=kind), at)  # type: ignore[arg-type]
     return book if outcome is None else book.after(Settled(kind=kind, outcome=outcome), at)  # type: ignore[arg-type]
 
@@ -185,7 +188,6 @@ def test_a_rejecting_gate_does_not_storm() -> None:
         book = book.after(DriftSeen(drifting=True), now)
         decision = decide(Situation(health=CRITICAL, now=now, policy=PolicyConfig(), ledger=book, facts=FRESH))
         if decision.action is not Action.NOTHING:
-    """Return a ledger with one attempt."""
             kind = decision.action.kind
             assert kind is not None
             trained += 1
@@ -240,7 +242,6 @@ def test_every_decision_is_whole(
     """Every decision must be JSON, name a rule, and be nothing exactly where no rule matched or a brake held it."""
     book = MaintenanceLedger()
     for kind, outcome, ago in sorted(attempts, key=lambda a: -a[2]):
-    """Return facts of a fresh champion, with changes."""
         at = NOW - ago * DAY
         book = book.after(Started(kind=kind), at).after(Settled(kind=kind, outcome=outcome), at)
     policy = PolicyConfig.literal() if literal else PolicyConfig()
@@ -249,7 +250,6 @@ def test_every_decision_is_whole(
     assert record["rule"]
     assert (decision.action is Action.NOTHING) == (decision.blocked_by is not None or decision.rule == "none")
     if literal:
-    """Return a situation in which nothing is due, with changes."""
         assert decision.blocked_by is None
     assert decision.evidence["policy"] == policy.name
 
