@@ -215,6 +215,8 @@ class ModelHandle:
         versions = [seat.version for seat in state.seated]
         if line_up.columns != (*versions, 0):
             line_up.seat(versions, self._metadata_of(versions, metadata), at=now, places=places)
+        if not line_up.due(now):
+            return False
         made = line_up.snapshot(now, places, after=self._newest_number())
         if made is None:
             return False
