@@ -13,22 +13,29 @@ from typing import Any
 
 from demand_maint._storage.door import Door
 from demand_maint._storage.exports import Exports
-from demand_maint._storage.history import describe, history_line, reign_began
+from demand_maint._storage.history import history_line
 from demand_maint._storage.layout import EXPORT_METADATA, EXPORT_MODEL, STAGING, version_dir
 from demand_maint._storage.lock import MaintainerLock, process_identity
 from demand_maint._storage.registry import Registry
+from demand_maint._storage.standing import standing
 from demand_maint._training.intake import Inspector, take_in
 from demand_maint.clock import Clock, SystemClock
 from demand_maint.config import Config, load_config
 from demand_maint.core.admission import admit, forced
-from demand_maint.core.versions import Baseline, Commit, CommitAction, GateVerdict, LineUpEntry, ModelMetadata
+from demand_maint.core.versions import (
+    Baseline,
+    Commit,
+    CommitAction,
+    GateVerdict,
+    LineUpEntry,
+    ModelMetadata,
+)
 from demand_maint.errors import (
     DemandMaintError,
     DeployRefusedError,
     IncompatibleBaseError,
     ModelFileError,
     PathError,
-    RegistryError,
     SchemaMismatchError,
 )
 from demand_maint.log import get_logger
@@ -212,39 +219,10 @@ class ModelDeployer:
 
     def status(self) -> dict[str, Any]:
         """Tell what serves, since when, what it could be rolled back to, and what waits in staging. Needs no CatBoost."""
-        head = self.registry.head()
-        common = {"root": str(self.registry.door.root), "staged": self.staged(), "versions": self.registry.versions()}
-        if head is None:
-            return {"version": None, **common}
-        entry, since = describe(head), describe(reign_began(self.registry.commits()))
-        target = self.registry.rollback_target()
-        facts: dict[str, Any] = {
-            "version": head.champion,
-            "base": head.base,
-            "since": since["at"],
-            "action": since["action"],
-            "who": since["who"],
-            "why": since["why"],
-            "commit": head.number,
-            "fine_tunes": head.fine_tunes,
-            "baseline_mae": entry["baseline_mae"],
-            "model_sha256": entry["model_sha256"],
-            "line_up": [f"{member.version} ({member.role})" for member in head.line_up],
-            "rollback_to": target.champion if target else None,
-            "stale_exports": self.exports.stale(),
-        }
-        try:
-            metadata = self.registry.version(head.champion).metadata
-            facts |= {
-                "kind": metadata.kind,
-                "loss": metadata.loss,
-                "trees": metadata.trees,
-                "features": len(metadata.features),
-                "metrics": metadata.metrics,
-            }
-        except RegistryError as error:
-            facts["problem"] = str(error)
-        return facts | common
+        facts = standing(self.registry)
+        if facts["version"] is not None:
+            facts["stale_exports"] = self.exports.stale()
+        return facts | {"staged": self.staged()}
 
     def staged(self) -> list[str]:
         """Models that wait in ``data/models/finetuned``, newest last."""

@@ -5,6 +5,7 @@ itself still keeps others out, and the holder puts the file back. What must neve
 does not hang on this lock: the commit is the fence.
 """
 
+import contextlib
 import getpass
 import json
 import math
@@ -109,12 +110,9 @@ class MaintainerLock:
         _held.discard(self)
         file, latch, self._file, self._latch = self._file, self._latch, None, None
         if file is not None:
-            try:
+            with contextlib.suppress(OSError):  # its content is only words
                 self._door.disk.truncate(file, 0)
-            except OSError:  # its content is only words
-                pass
-            finally:
-                self._door.disk.close(file)
+            self._door.disk.close(file)
         if latch is not None:
             self._door.disk.close(latch)
 

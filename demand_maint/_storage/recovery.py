@@ -15,6 +15,7 @@ from demand_maint._storage.layout import (
     retired_number,
     version_dir,
 )
+from demand_maint.core.versions import COMMIT_FORMAT
 from demand_maint.errors import LostRaceError, RegistryError
 from demand_maint.log import get_logger
 
@@ -52,7 +53,7 @@ def verify(registry: "Registry") -> list[str]:
             fault = str(error)
         if fault is not None and (number in needed or door.exists(version_dir(number))):
             problems.append(f"version {number}: {fault}")
-    if head is not None and head.format > 1:
+    if head is not None and head.format > COMMIT_FORMAT:
         problems.append(f"commit {head.number} was written by a newer release; the registry is read-only here")
     problems += [f"set aside earlier: {QUARANTINE}/{name}" for name in door.listdir(QUARANTINE)]
     return problems

@@ -260,6 +260,8 @@ def main() -> int:
         tried[name] += 1
         delay = chance.uniform(0.8, 3.0) if arguments.real else chance.uniform(0.0, 0.06)
         campaign.kill_one(seed, name, 1 + (tried[name] % 3 == 0), delay)
+        if seed % 500 == 0:
+            sys.stderr.write(f"{campaign.counts['kills']} kills, {len(campaign.faults)} faults\n")
     summary = {
         **campaign.counts,
         "failpoints": len(names),
