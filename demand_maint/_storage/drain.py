@@ -245,12 +245,16 @@ class Drain:
         out: list[tuple[_Writer, _Segment, bool]] = []
         for writer in self._writers.values():
             dead = self._is_dead(writer.name)
-            newest = max((s.head.number for s in writer.segments.values() if not s.is_records), default=-1)
+            # a spare may lie ahead: the lane is where the last block is
+            begun = [one.head.number for one in writer.segments.values() if has_block_begun(one)]
             for segment in writer.segments.values():
+                at = segment.cursor.done
                 if segment.is_records:
-                    done = segment.cursor.done >= segment.head.capacity and not segment.cursor.holes
+                    done = at >= segment.head.capacity and not segment.cursor.holes
                 else:
-                    done = segment.head.number < newest
+                    done = segment.head.number < max(begun, default=-1) and not has_block(
+                        segment.data, max(at, HEADER_BYTES)
+                    )
                 out.append((writer, segment, done or dead))
         return out
 
@@ -453,6 +457,11 @@ class Drain:
                 if any(_crc(segment, start, end) != crc for start, end, _, crc in notes if end <= _limit(segment)):
                     bad.append(segment.path)
         return bad + self.damaged
+
+
+def has_block_begun(segment: _Segment) -> bool:
+    """Whether this is a segment of blocks with at least one in it."""
+    return not segment.is_records and has_block(segment.data, HEADER_BYTES)
 
 
 def _plausible(head: SegmentHead, size: int) -> bool:

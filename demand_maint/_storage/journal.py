@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from demand_maint._storage.disk import FileLock
 from demand_maint._storage.door import Door
-from demand_maint._storage.journal_lanes import Block, BlockLane, Held, MemoryRing, RecordLane, exhausted
+from demand_maint._storage.journal_lanes import Block, BlockCursor, BlockLane, Held, MemoryRing, RecordLane, exhausted
 from demand_maint._storage.journal_words import FIRST_CODE, WriterWords
 from demand_maint._storage.segments import COMMITTED, block_bytes
 from demand_maint._storage.stamps import place_key, shown, stamp_reader
@@ -128,6 +128,10 @@ class Journal:
         self._failed_at: float | None = None
         self._reason: str | None = None
         self.closed = False
+        # what the hot path needs to append a row with features; shared with the lane of blocks
+        self._lane = BlockCursor()
+        self._float_rows: dict[int, tuple[Callable[..., None], int, int]] = {}
+        self._raw_rows: dict[int, tuple[Callable[..., None], int, int]] = {}
         self._reset()
         self._bind()
         _journals.add(self)
@@ -156,20 +160,23 @@ class Journal:
 
     def position(self) -> tuple[int, int]:
         """Records and blocks handed out; changes whenever something was logged."""
-        return (self._records.position() if self._records else 0), self._block_rows
+        return (self._records.position() if self._records else 0), self._lane.rows
 
     def set_version(self, number: int, features: Sequence[str] | None = None) -> None:
         """Stamp the champion `number` into records from now on; `features` name its feature rows."""
         with self._lock:
             self._version = int(number)
             if features is not None:
-                self._feature_names = tuple(features)
+                self.name_features(tuple(features))
             self._set_tags(self._version)
 
     def name_features(self, names: tuple[str, ...]) -> None:
         """Name the columns of feature rows that come without names."""
         with self._lock:
-            self._feature_names = names
+            if names != self._feature_names:
+                self._feature_names = names
+                self._float_rows.clear()
+                self._raw_rows.clear()
 
     def count_refused(self, what: str, number: int) -> None:
         """Count rows that were refused before they came here."""
@@ -297,10 +304,11 @@ class Journal:
         if self._reason is not None:
             with self._lock:
                 self._try_heal()
-        lane = self._records
-        if lane is not None and self._reason is None:
+        records, blocks = self._records, self._blocks
+        if records is not None and blocks is not None and self._reason is None:
             try:
-                lane.prepare()
+                records.prepare()
+                blocks.prepare()
             except OSError as error:
                 _log.debug("spare_segment_failed", reason=str(error))
 
@@ -345,7 +353,9 @@ class Journal:
         self._records: RecordLane | None = None
         self._blocks: BlockLane | None = None
         self._words: WriterWords | None = None
-        self._block_rows = 0
+        self._lane.reset(self._lock)
+        self._float_rows.clear()
+        self._raw_rows.clear()
         self._lock_file: int | None = None
 
     def _release(self) -> None:
@@ -370,7 +380,9 @@ class Journal:
         memo: tuple[Any, float] = (None, 0.0)
         pair_tag, prediction_tag, actual_tag = PAIR << 16, PREDICTION << 16, ACTUAL << 16
         bools = (bool, np.bool_)
-        nan = _NAN
+        nan, float32 = _NAN, np.dtype(np.float32)
+        lane, float_rows, raw_rows = self._lane, self._float_rows, self._raw_rows
+        version = 0
 
         def log(place_id: Any, timestamp: Any, predicted: Any, actual: Any) -> None:
             nonlocal memo
@@ -392,7 +404,33 @@ class Journal:
         def log_prediction(place_id: Any, timestamp: Any, predicted: Any, features: Any = None) -> None:
             nonlocal memo
             if features is not None:
-                with_features(place_id, timestamp, predicted, features)
+                try:
+                    last, time = memo
+                    if timestamp is not last:
+                        time = read(timestamp)
+                        memo = (timestamp, time)
+                    code = codes[place_id]
+                    if code < 2 and place_id.__class__ in bools:
+                        raise TypeError
+                    if features.__class__ is tuple or features.__class__ is list:
+                        count, row = len(features), features
+                        pack_row, size, tail = float_rows[count]
+                    elif features.dtype is float32 and features.ndim == 1:
+                        count, row = len(features), (features.tobytes(),)
+                        pack_row, size, tail = raw_rows[count]
+                    else:
+                        raise TypeError
+                    with lane.lock:
+                        at = lane.at
+                        if at + size > lane.end:
+                            raise IndexError
+                        after = (lane.handed - lane.left()) & 0xFFFFFFFF
+                        pack_row(lane.view, at, size, 1, after, 0, version, 0, count, tail,
+                                 code, predicted, nan, time, *row, COMMITTED)  # fmt: skip
+                        lane.at = at + size
+                        lane.rows += 1
+                except Exception:
+                    with_features(place_id, timestamp, predicted, features)
                 return
             mapped, offset = None, 0
             try:
@@ -433,9 +471,10 @@ class Journal:
         def get_handout() -> Callable[[], tuple[Any, int]]:
             return handout
 
-        def set_tags(version: int) -> None:
-            nonlocal pair_tag, prediction_tag, actual_tag
-            pair_tag, prediction_tag, actual_tag = (version | kind << 16 for kind in (PAIR, PREDICTION, ACTUAL))
+        def set_tags(number: int) -> None:
+            nonlocal pair_tag, prediction_tag, actual_tag, version
+            version = number
+            pair_tag, prediction_tag, actual_tag = (number | kind << 16 for kind in (PAIR, PREDICTION, ACTUAL))
 
         with_features = self._log_with_features
         self._set_handout, self._get_handout, self._set_tags, self._pack = set_handout, get_handout, set_tags, pack
@@ -528,18 +567,20 @@ class Journal:
         self._lock_file = descriptor
         self._words = WriterWords(self._door, f"{directory}/{WORDS_NAME}")
         self._records = RecordLane(self._door, directory, writer, self._config.segment_records, self._clock.now)
-        self._blocks = BlockLane(self._door, directory, writer, self._clock.now)
+        self._blocks = BlockLane(self._door, directory, writer, self._clock.now, self._lane)
         self._writer = writer
 
     def _open_next(self) -> None:
         self._open_writer()
         assert self._records is not None
         self._set_handout(self._records.open_next())
+        self._lane.handed, self._lane.left = self._records.counting()
         if self.on_segment is not None:
             self.on_segment()
 
     def _stop(self) -> None:
         self._set_handout(exhausted)
+        self._lane.end = 0
 
     def _demand(self, value: Any) -> float:
         """`value` as a float, NaN where it is none; the drain counts it for its place."""
@@ -665,7 +706,7 @@ class Journal:
             block = Block(block.kind, block.version, block.snapshot, schema, block.places, block.times,
                           block.predicted, block.actual, block.members, block.features)  # fmt: skip
         self._blocks.write(block, self._records.position())
-        self._block_rows += len(block.times)
+        self._lane.rows += len(block.times)
 
     def _log_with_features(self, place_id: Any, timestamp: Any, predicted: Any, features: Any) -> None:
         names = self._feature_names
@@ -683,12 +724,15 @@ class Journal:
                 if self._reason is None and blocks is not None and words is not None and records is not None:
                     count = packer.count
                     schema = words.schema(names) if len(names) == count else 0
+                    if names is self._feature_names:
+                        known = self._raw_rows if packer.raw else self._float_rows
+                        known[count] = (packer.pack, packer.size, PREDICTION | schema << 8)
                     blocks.write_packed(
                         packer.pack, packer.size,
                         (packer.size, 1, records.position() & 0xFFFFFFFF, 0, self._version, 0, count,
                          PREDICTION | schema << 8, code, predicted, _NAN, time, *values, COMMITTED),
                     )  # fmt: skip
-                    self._block_rows += 1
+                    self._lane.rows += 1
                     return
             raise OSError(self._reason or "not open yet")
         except Exception:
@@ -728,12 +772,12 @@ class Journal:
 class _RowPacker:
     """Packs one block of one row with `count` features."""
 
-    __slots__ = ("count", "pack", "size")
+    __slots__ = ("count", "pack", "raw", "size")
 
     def __init__(self, count: int, *, raw: bool) -> None:
         body = f"{4 * count}s" if raw else f"{count}f"
         packing = Struct(f"@IIIIHHHHI4xddd{body}{'4x' if count % 2 else ''}Q")
-        self.count = count
+        self.count, self.raw = count, raw
         self.size = packing.size
         self.pack = packing.pack_into
         assert packing.size == block_bytes(1, 0, count)

@@ -23,7 +23,7 @@ from demand_maint._storage.segments import (
 )
 from demand_maint.core.observations import ACTUAL, PAIR
 
-__all__ = ["Block", "BlockLane", "Held", "MemoryRing", "RecordLane", "exhausted"]
+__all__ = ["Block", "BlockCursor", "BlockLane", "Held", "MemoryRing", "RecordLane", "exhausted"]
 
 _PAGE = 4096
 _BLOCK_SEGMENT = 1 << 21
@@ -96,6 +96,10 @@ class RecordLane:
         left = self._offsets.__length_hint__()  # type: ignore[attr-defined]  # a range iterator has it
         return (self.number + 1) * self.capacity - left if self.number >= 0 else 0
 
+    def counting(self) -> tuple[int, Callable[[], int]]:
+        """Records that will have been handed out when this segment is full, and how many of them are left."""
+        return (self.number + 1) * self.capacity, self._offsets.__length_hint__  # type: ignore[attr-defined]  # as above
+
     def _make(self) -> tuple[str, mmap.mmap]:
         path = f"{self._directory}/r{self._made:08d}.seg"
         self._door.unlink(path, missing_ok=True)  # half made by an attempt that met a full disk
@@ -110,19 +114,44 @@ class RecordLane:
         return path, mapped
 
 
+class BlockCursor:
+    """Where the next block goes; its `lock` is the writer's."""
+
+    __slots__ = ("at", "end", "handed", "left", "lock", "rows", "view")
+
+    def __init__(self) -> None:
+        self.reset(threading.RLock())
+
+    def reset(self, lock: Any) -> None:
+        """Begin with no room."""
+        self.lock = lock
+        self.at = self.end = self.rows = self.handed = 0
+        self.left: Callable[[], int] = int
+        self.view: memoryview = memoryview(b"")
+
+
 class BlockLane:
     """Segments of column blocks; the caller holds the writer's lock."""
 
-    def __init__(self, door: Door, directory: str, writer: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self, door: Door, directory: str, writer: str, now: Callable[[], float], cursor: BlockCursor
+    ) -> None:
         self._door = door
         self._directory = directory
         self._writer = writer
         self._now = now
+        self._cursor = cursor
         self._made = 0
-        self._view: memoryview | None = None
+        self._spare: tuple[str, memoryview] | None = None
+        self._making = threading.Lock()
         self._bytes: np.ndarray[Any, np.dtype[np.uint8]] = np.empty(0, dtype=np.uint8)
-        self._at = 0
         self.unsynced: set[str] = set()
+
+    def prepare(self) -> None:
+        """Have a spare ready, its pages touched; only once blocks are written at all."""
+        with self._making:
+            if self._spare is None and self._made:
+                self._spare = self._make(_BLOCK_SEGMENT, touch=True)
 
     def write(self, block: Block, after: int) -> None:
         """Append a block; when this returns, it survives the end of the process.
@@ -137,7 +166,7 @@ class BlockLane:
         features = block.features.shape[1] if block.features is not None else 0
         need = block_bytes(rows, members, features)
         view = self._room(need)
-        at = self._at
+        at = self._cursor.at
         offsets = block_offsets(rows, members, features)
         BLOCK_HEAD.pack_into(
             view, at, need, rows, after & 0xFFFFFFFF, block.snapshot, block.version, members, features,
@@ -158,31 +187,44 @@ class BlockLane:
                 part = target[at + offset : at + offset + width]
                 part.view(dtype)[:] = values.reshape(-1)
         view[at + need - 8 : at + need] = COMMITTED.to_bytes(8, "little")
-        self._at = at + need
+        self._cursor.at = at + need
 
     def write_packed(self, pack: Callable[..., None], need: int, values: tuple[Any, ...]) -> None:
         """Append one row by a prepared `struct` whose last field is the commit word."""
         view = self._room(need)
-        pack(view, self._at, *values)
-        self._at += need
+        pack(view, self._cursor.at, *values)
+        self._cursor.at += need
 
     def _room(self, need: int) -> memoryview:
-        view = self._view
-        if view is not None and self._at + need <= len(view):
-            return view
-        size = max(_BLOCK_SEGMENT, HEADER_BYTES + (need + _PAGE - 1) // _PAGE * _PAGE)
-        path = f"{self._directory}/b{self._made:08d}.seg"
-        mapped = self._door.create_mapped(path, size)
-        head = SegmentHead(
-            layout="blocks", writer=self._writer, number=self._made, capacity=size, created_at=self._now()
-        )
-        view = memoryview(mapped)
-        write_head(view, head)
-        self._made += 1
-        self._view, self._at = view, HEADER_BYTES
+        cursor = self._cursor
+        if cursor.at + need <= cursor.end:
+            return cursor.view
+        with self._making:
+            spare = self._spare
+            if spare is not None and HEADER_BYTES + need <= len(spare[1]):
+                self._spare = None
+                path, view = spare
+            else:
+                path, view = self._make(max(_BLOCK_SEGMENT, HEADER_BYTES + (need + _PAGE - 1) // _PAGE * _PAGE))
+        cursor.view, cursor.at, cursor.end = view, HEADER_BYTES, len(view)
         self._bytes = np.frombuffer(view, dtype=np.uint8)
         self.unsynced.add(path)
         return view
+
+    def _make(self, size: int, *, touch: bool = False) -> tuple[str, memoryview]:
+        path = f"{self._directory}/b{self._made:08d}.seg"
+        self._door.unlink(path, missing_ok=True)  # half made by an attempt that met a full disk
+        mapped = self._door.create_mapped(path, size)
+        view = memoryview(mapped)
+        write_head(
+            view,
+            SegmentHead(layout="blocks", writer=self._writer, number=self._made, capacity=size, created_at=self._now()),
+        )
+        self._made += 1
+        if touch:
+            for offset in range(HEADER_BYTES, size, _PAGE):
+                mapped[offset] = 0
+        return path, view
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,8 @@ def _codes(journal: Journal, places: pl.Series) -> tuple[NDArray[np.uint32], NDA
     if len(unique) == 1:
         return np.full(len(places), codes[0], dtype=np.uint32), np.full(len(places), good[0])
     packed = np.where(good, codes.astype(np.int64), -1)
+    if places.dtype == pl.String and good.all():
+        return codes[places.cast(pl.Enum(unique)).to_physical().to_numpy()], np.ones(len(places), dtype=bool)
     mapped = places.replace_strict(unique, packed, return_dtype=pl.Int64).to_numpy()
     return np.maximum(mapped, 0).astype(np.uint32), mapped >= 0
 
