@@ -120,7 +120,7 @@ def feed_state(view: MetricsView, now: float, horizon_seconds: float = DAY) -> F
     end = min(int(newest // HOUR), int(now // HOUR)) + 1
     rows_a_day = max(DAY // max(view.grid.step, 1), 1)
     codes = _by_day(blocks, edges[1:] <= end - 12, rows_a_day)
-    current, start = _now(view, end, rows_a_day)
+    current, start = _now(view, end, rows_a_day, blocks)
     missing = _last_settled(codes, edges, end) == _CODE["missing"]
     current = np.where((current == 0) & missing, _CODE["missing"], current).astype(np.int8)
     late_by = now - newest
@@ -245,48 +245,72 @@ def _by_day(blocks: dict[str, Floats], settled: NDArray[np.bool_], rows_a_day: i
 def _suspicious(blocks: dict[str, Floats], first: int) -> NDArray[np.bool_]:
     """Return which places and days from `first` on (P, D - first) no glance can clear."""
     now = {name: values[:, first:] for name, values in blocks.items()}
+    return _odd(now, now["n"].max(axis=1, keepdims=True), _typical(blocks, first)[:, None])
+
+
+def _typical(blocks: dict[str, Floats], first: int = 0) -> Floats:
+    """Return each place's median level (P,)."""
+    level = blocks["total"][:, first:] / np.maximum(blocks["n"][:, first:], 1.0)
+    middle = level.shape[1] // 2
+    typical: Floats = np.partition(level, middle, axis=1)[:, middle]
+    return typical
+
+
+def _odd(now: dict[str, Floats], usual_n: Floats, typical: Floats) -> NDArray[np.bool_]:
     n = now["n"]
     odd = now["invalid"] > 0
     for name, share in (("negatives", 0.2), ("zeros", 0.5), ("duplicates", 0.5), ("late", 0.6)):
         odd |= now[name] > share * n
     odd |= now["maximum"] <= now["minimum"]
     odd |= (n == 0) & (now["expected"] > 0)
-    odd |= n < 0.75 * np.maximum(now["expected"], n.max(axis=1, keepdims=True))
+    odd |= n < 0.75 * np.maximum(now["expected"], usual_n)
     level = now["total"] / np.maximum(n, 1.0)
-    typical = np.partition(level, level.shape[1] // 2, axis=1)[:, level.shape[1] // 2, None]
     odd |= (level > 2.0 * typical) | (level < 0.5 * typical)
     return odd
 
 
-def _now(view: MetricsView, end: int, rows_a_day: int) -> tuple[NDArray[np.int8], int]:
+def _now(view: MetricsView, end: int, rows_a_day: int, blocks: dict[str, Floats]) -> tuple[NDArray[np.int8], int]:
     """Return the fault codes (P,) of the stretch of known truth that ends at hour `end`, and where it starts.
 
     A short stretch finds at once what its values show; a long one, of a day or of 6 rows, finds silence too.
     """
-    long = 24 * max(-(-LEAST_ROWS // rows_a_day), 1)
-    edges = np.array(
-        [
-            hour
-            for week in range(WEEKS, -1, -1)
-            for hour in (end - 168 * week - long, end - 168 * week - 6, end - 168 * week)
-        ],
-        dtype=np.int64,
-    )
-    sums = view.feed.blocks_by_place(edges)
-    short = {name: values[:, 1::3] for name, values in sums.items()}
-    whole = {name: _join(name, values[:, 0::3], values[:, 1::3]) for name, values in sums.items()}
-    codes = [
-        classify(
-            {name: values[:, -1] for name, values in part.items()},
-            {name: values[:, :-1].T for name, values in part.items()},
-            settled=settled,
-            least_rows=least,
-        )
-        for part, settled, least in ((short, False, LEAST_ROWS), (whole, True, min(LEAST_ROWS, rows_a_day)))
+    days = max(-(-LEAST_ROWS // rows_a_day), 1)
+    long = 24 * days
+
+    def week(number: int) -> dict[str, Floats]:
+        until = end - 168 * number
+        return view.feed.blocks_by_place(np.array([until - long, until - 6, until], dtype=np.int64))
+
+    last = week(0)
+    parts = [{name: values[:, 1] for name, values in last.items()}, _joined(last)]
+    codes = np.zeros(len(last["n"]), dtype=np.int8)
+    typical = _typical(blocks)
+    odd = _odd(parts[1], days * blocks["n"].max(axis=1), typical) | (parts[0]["maximum"] <= parts[0]["minimum"])
+    odd |= (parts[0]["invalid"] > 0) | (parts[0]["maximum"] > 4.0 * blocks["maximum"][:, :-1].max(axis=1, initial=0.0))
+    for name in ("negatives", "zeros", "duplicates", "late"):
+        odd |= parts[0][name] > 0.2 * parts[0]["n"]
+    odd |= parts[0]["total"] < 0.5 * typical * parts[0]["n"]
+    chosen = np.flatnonzero(odd)
+    if len(chosen) == 0:
+        return codes, end - long
+    weeks = [week(number) for number in range(1, WEEKS + 1)]
+    pasts = [
+        {name: np.stack([w[name][chosen, 1] for w in weeks]) for name in last},
+        {name: np.stack([_joined(w)[name][chosen] for w in weeks]) for name in last},
     ]
-    gaps = codes[1] == _CODE["missing"]  # a day that is still filling; whole days tell
-    found = np.where(codes[0] > 0, codes[0], np.where(gaps, 0, codes[1])).astype(np.int8)
-    return found, end - long
+    short, whole = (
+        classify({name: values[chosen] for name, values in part.items()}, past, settled=settled, least_rows=least)
+        for part, past, settled, least in zip(
+            parts, pasts, (False, True), (LEAST_ROWS, min(LEAST_ROWS, rows_a_day)), strict=True
+        )
+    )
+    gaps = whole == _CODE["missing"]  # a day that is still filling; whole days tell
+    codes[chosen] = np.where(short > 0, short, np.where(gaps, 0, whole))
+    return codes, end - long
+
+
+def _joined(sums: dict[str, Floats]) -> dict[str, Floats]:
+    return {name: _join(name, values[:, 0], values[:, 1]) for name, values in sums.items()}
 
 
 def _join(name: str, left: Floats, right: Floats) -> Floats:
