@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import structlog  # noqa: F401  # loaded with this module, so that the first line logged imports nothing inside the host's loop
 from numpy.typing import NDArray
 
 from demand_maint._storage.registry import Registry
