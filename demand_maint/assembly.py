@@ -20,6 +20,7 @@ from demand_maint.log import get_logger
 from demand_maint.model_handle import SNAPSHOTS, ModelHandle
 from demand_maint.model_manager import HybridModelManager
 from demand_maint.model_monitor import ModelMonitor
+from demand_maint.report import write_report
 
 __all__ = ["RootParts", "assemble"]
 
@@ -133,6 +134,10 @@ class RootParts:
     def rollback(self) -> tuple[bool, str]:
         """Take the champion back."""
         return self._manager.rollback("asked for through the runtime")
+
+    def report(self, out: str | Path | None) -> Path:
+        """Write the report page, ``logs/report.html`` where `out` is ``None``."""
+        return write_report(self._manager.root, out, manager=self._manager)
 
     def cancel(self, grace: float) -> None:
         """Stop trainings, by force after `grace` seconds."""

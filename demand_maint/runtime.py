@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+import structlog  # noqa: F401  # loaded with this module, so that the first line logged imports nothing inside the host's loop
 from msgspec import to_builtins
 
 from demand_maint.async_cycle import AsyncCycle
@@ -201,6 +202,12 @@ class MaintenanceRuntime:
         if upkeep is not None:
             await self._errands.run(upkeep.refresh_now)
         return done
+
+    async def report(self, out: str | Path | None = None) -> Path:
+        """Write the page that shows this root, ``logs/report.html`` unless told otherwise; return its path."""
+        parts = self._open_parts()
+        page: Path = await self._errands.run(lambda: parts.report(out))
+        return page
 
     def pause(self) -> None:
         """Make no checks by itself until `resume`; `check_now` still works."""
