@@ -1,5 +1,6 @@
 """History files: what is accepted, what it becomes, and how a refusal reads."""
 
+from csv import writer as csv_writer
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from demand_maint._storage.tables import load_history, read_history
 from demand_maint.config import Config
@@ -15,6 +18,25 @@ from demand_maint.errors import HistoryFileError
 
 DATA = Path(__file__).resolve().parents[2] / "examples" / "data"
 NOON = 1_359_633_600.0  # 2013-01-31 12:00 UTC
+_CELLS = st.one_of(
+    st.sampled_from(
+        [
+            "a",
+            "7",
+            "007",
+            "2013-01-31",
+            "2013-01-31 12:30",
+            "2013-01-31T12:30:00+02:00",
+            "1359633600",
+            "4.5",
+            "-1",
+            "",
+            "nan",
+            "1e400",
+        ]
+    ),
+    st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=12),
+)
 
 
 def csv(folder: Path, *lines: str, heading: str = "place_id,timestamp,actual") -> Path:
@@ -225,3 +247,24 @@ def test_the_shipped_data_reads_as_its_readme_says() -> None:
     assert march["actual"].to_list() == [29.0]
     _, parking = load_history(DATA / "birmingham_parking.parquet", zone="Europe/London", step="30m")
     assert (parking.kept, parking.same_slot, parking.places) == (35_202, 0, 28)
+
+
+@given(cells=st.lists(st.tuples(_CELLS, _CELLS, _CELLS), min_size=1, max_size=8))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_cells_are_read_or_refused_in_words(tmp_path: Path, cells: list[tuple[str, str, str]]) -> None:
+    """Whatever stands in the cells, the answer is a clean frame or an error that names the file; nothing else escapes."""
+    path = tmp_path / "any.csv"
+    with path.open("w", newline="") as file:
+        csv_writer(file).writerows([("place_id", "timestamp", "actual"), *cells])
+    refused: HistoryFileError | None = None
+    try:
+        frame = read_history(path)
+    except HistoryFileError as error:
+        refused = error
+    if refused is not None:
+        assert str(path) in str(refused)
+        return
+    assert frame.null_count().row(0) == (0, 0, 0)
+    assert np.isfinite(frame["actual"].to_numpy()).all()
+    assert frame.select("place_id", "timestamp").is_duplicated().sum() == 0
+    assert (frame["timestamp"].to_numpy() % 3600 == 0).all()
