@@ -5,6 +5,7 @@ It runs whether or not a loop is there to see it, so that a blocked loop stops n
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from demand_maint.clock import Clock, SystemClock
@@ -66,6 +67,9 @@ class Parts(Protocol):
 
     def rollback(self) -> tuple[bool, str]:
         """Take the champion back."""
+
+    def report(self, out: str | Path | None) -> Path:
+        """Write the report page; its path."""
 
     def cancel(self, grace: float) -> None:
         """End trainings; no new one begins."""
