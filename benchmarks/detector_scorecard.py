@@ -34,7 +34,7 @@ TARGETS: dict[str, tuple[float, dict[str, tuple[float, float]]]] = {
     "synthetic 500 rows": (1.2, {"+30 %": (6, 0.95), "+60 %": (3, 0.0)}),
     "synthetic 30 rows": (1.2, {"+30 %": (16, 0.88)}),
     "real bikes": (1.2, {"+30 %": (math.inf, 0.90), "+60 %": (6, 0.0)}),
-    "real car parks": (1.2, {"+30 %": (math.inf, 0.90), "+60 %": (6, 0.0)}),
+    "real car parks, pooled": (1.2, {"+30 %": (math.inf, 0.90), "+60 %": (6, 0.0)}),
 }
 WARN_TARGET = ("synthetic 500 rows", "+15 %", 15)
 Alarms = Callable[[Stream], list[int]]
@@ -153,8 +153,8 @@ def stream_sets(*, full: bool, real: bool) -> Iterator[tuple[str, list[Stream], 
     if not real:
         return
     streams = crossfitted_streams()
-    for kind in ("real bikes", "real car parks"):
-        yield kind, [stream for stream in streams if stream.kind == kind], 8 if kind == "real bikes" else 3
+    for kind in ("real bikes", "real car parks, pooled"):
+        yield kind, [stream for stream in streams if stream.kind == kind], 8 if kind == "real bikes" else 10
     yield "real bikes, never retrained", aging_streams(), 2
 
 

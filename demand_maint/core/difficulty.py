@@ -53,7 +53,7 @@ def deserved_log_error(naive: Floats, level: Floats) -> Floats:
     Examples
     --------
     >>> deserved_log_error(np.array([10.0, 10.0, 20.0]), np.array([100.0, 100.0, 100.0])).round(2).tolist()
-    [2.53, 2.53, 3.23]
+    [2.53, 2.53, 3.02]
     """
     known = (naive > 0) & (level > 0)
     logs = np.log(np.where(known, naive, np.nan))

@@ -141,7 +141,8 @@ def _test(facts: Mapping[str, Any]) -> str:
 
 
 def _places(facts: Mapping[str, Any]) -> str:
-    places = [p for p in facts.get("places") or () if isinstance(p, Mapping)]
+    listed = facts.get("places")
+    places = [p for p in listed if isinstance(p, Mapping)] if isinstance(listed, Sequence) else []
     if not places:
         return ""
     shown = ", ".join(f"{p.get('place')} ({_percent(_number(p.get('degradation')))})" for p in places[:5])

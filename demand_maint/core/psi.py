@@ -68,14 +68,21 @@ def stability_index(values: Floats, quantiles: Sequence[float]) -> float | None:
         return None
     points = np.asarray(quantiles, dtype=np.float64)
     inner = points[1:-1]
+    inner = inner[inner < points[-1]]  # the maximum's own repetitions are the last bin
+    if len(inner) == 0:  # a constant, or nearly: below it, at it, above it
+        counts = np.array([(finite < points[-1]).sum(), (finite == points[-1]).sum(), (finite > points[-1]).sum()])
+        return _index(counts / len(finite), np.array([0.0, 1.0, 0.0]))
     cuts, first = np.unique(inner, return_index=True)
     # the share below a repeated cut reaches to its last repetition; the value itself belongs to that bin
     last = np.append(first[1:], len(inner)) - 1
     below = (last + 1.0) / (len(points) - 1.0)
     reference = np.diff(np.concatenate([[0.0], below, [1.0]]))
     counts = np.bincount(np.searchsorted(cuts, finite, side="left"), minlength=len(cuts) + 1)
-    expected = np.maximum(reference, FLOOR)
-    found = np.maximum(counts / len(finite), FLOOR)
+    return _index(counts / len(finite), reference)
+
+
+def _index(found: Floats, expected: Floats) -> float:
+    found, expected = np.maximum(found, FLOOR), np.maximum(expected, FLOOR)
     return float(((found - expected) * np.log(found / expected)).sum())
 
 
