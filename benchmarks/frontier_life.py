@@ -256,8 +256,9 @@ class Life:
                 return version
             case Promote():
                 version = step.version or self._register(step.challenger, step.kind)
-                roster = after_promotion(self.head, version, step.kind, now, self.config.policy.probation_days)
+                base = version if step.kind == "full" else self.head.base
                 base = version if step.kind == "full" else self.base_of[version]
+                roster = after_promotion(self.head, version, base, now, self.config.policy.probation_days)
                 tunes = self.head.fine_tunes + 1 if step.kind == "fine_tune" and base == self.head.base else 0
                 self._commit("promote", champion=version, base=base, line_up=roster, fine_tunes=tunes, at=now,
                              baseline=self.fit[version].metadata.baseline)  # fmt: skip

@@ -35,7 +35,7 @@ from demand_maint.core.roster import after_discard, after_enter, after_promotion
 from demand_maint.core.sampling import paired_days
 from demand_maint.core.versions import GateVerdict, ModelMetadata, ModelVersion
 from demand_maint.deploy_model import ModelDeployer
-from demand_maint.errors import DataError, LostRaceError, TrainingError, TrainingFailedError
+from demand_maint.errors import DataError, DemandMaintError, LostRaceError, TrainingFailedError
 from demand_maint.fine_tune_model import prepare_from_monitor
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.train_model import FullRetrainer
@@ -94,20 +94,17 @@ class StepPerformer:
     # training
 
     def _train(self, step: Train, on_progress: OnProgress | None) -> TrainingOutcome | Failed:
+        job: TrainingJob | None = None
         try:
             job = self._job(step)
-        except DataError as error:
-            return Failed(reason="insufficient_data", detail=str(error))
-        except TrainingError as error:
-            return Failed(reason="error", detail=str(error))
-        try:
             return self._pool.run(job, on_progress=on_progress)
         except TrainingFailedError as error:
             return Failed(reason=error.reason, detail=error.detail)
-        except (TrainingError, DataError) as error:
-            return Failed(reason="error", detail=str(error))
+        except DemandMaintError as error:
+            return Failed(reason="insufficient_data" if isinstance(error, DataError) else "error", detail=str(error))
         finally:
-            clean_up(job)
+            if job is not None:
+                clean_up(job)
 
     def _job(self, step: Train) -> TrainingJob:
         if step.kind == "fine_tune":
@@ -204,16 +201,16 @@ class StepPerformer:
         if version is None:
             assert step.challenger is not None
             version = self._register(step.challenger).number
+        base = version if step.kind == "full" else self._base_of(version, head.base)
+        seats = after_promotion(head, version, base, self._clock.now(), self._config.policy.probation_days)
         try:
             self._deployer.promote(
                 version,
                 who=self._who,
                 why=step.why,
                 verdict=step.verdict,
-                base=version if step.kind == "full" else self._base_of(version, head.base),
-                line_up=after_promotion(
-                    head, version, step.kind, self._clock.now(), self._config.policy.probation_days
-                ),
+                base=base,
+                line_up=seats,
                 expect=head.number,
             )
         except LostRaceError as error:

@@ -31,29 +31,22 @@ def after_settling(head: Commit) -> tuple[LineUpEntry, ...]:
     return tuple(entry for entry in head.line_up if entry.role != "previous")
 
 
-def after_promotion(
-    head: Commit, version: int, kind: JobKind, at: float, probation_days: float
-) -> tuple[LineUpEntry, ...]:
+def after_promotion(head: Commit, version: int, base: int, at: float, probation_days: float) -> tuple[LineUpEntry, ...]:
     """Return the line-up under a new champion: its base where that is another, the previous champion on call, the other candidates.
 
-    A full retrain ends the candidacy of fine-tunes: they continue a base that serves no longer.
+    A full retrain, one that is its own base, ends the candidacy of fine-tunes: they continue a base that serves no longer.
     """
-    base = version if kind == "full" else head.base
-    seats = [LineUpEntry(version=version, role="champion", entered_at=at, kind=kind)]
-    if base != version:
+    full = base == version
+    seats = [LineUpEntry(version=version, role="champion", entered_at=at, kind="full" if full else "fine_tune")]
+    if probation_days > 0 and head.champion != version:
+        until = at + probation_days * DAY
+        seats.append(LineUpEntry(version=head.champion, role="previous", entered_at=at, until=until))
+    if base not in {version, head.champion} or (not full and probation_days == 0):
         seats.append(LineUpEntry(version=base, role="base", entered_at=at))
-    if probation_days > 0 and head.champion not in {version, base}:
-        seats.append(
-            LineUpEntry(version=head.champion, role="previous", entered_at=at, until=at + probation_days * DAY)
-        )
-    elif (
-        probation_days > 0 and head.champion == base != version
-    ):  # the base sits anyway; on probation it is compared with
-        seats[1] = LineUpEntry(version=base, role="previous", entered_at=at, until=at + probation_days * DAY)
     seats += [
         entry
         for entry in head.line_up
-        if entry.role == "candidate" and entry.version != version and (kind == "fine_tune" or entry.kind == "full")
+        if entry.role == "candidate" and entry.version not in {version, base} and (not full or entry.kind == "full")
     ]
     return tuple(seats)
 

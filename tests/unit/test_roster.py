@@ -27,7 +27,7 @@ def roles(commit: Commit) -> dict[int, str]:
 def promoted(head: Commit, version: int, kind: JobKind, at: float = DAY) -> Commit:
     """Return the commit after a promotion."""
     base = version if kind == "full" else head.base
-    return structs.replace(head, champion=version, base=base, line_up=after_promotion(head, version, kind, at, 14))
+    return structs.replace(head, champion=version, base=base, line_up=after_promotion(head, version, base, at, 14))
 
 
 def test_a_candidate_enters_beside_the_champion() -> None:
