@@ -22,6 +22,7 @@ from demand_maint._training.intake import Inspector, take_in
 from demand_maint.clock import Clock, SystemClock
 from demand_maint.config import Config, load_config
 from demand_maint.core.admission import admit, forced
+from demand_maint.core.roster import after_promotion
 from demand_maint.core.versions import (
     Baseline,
     Commit,
@@ -142,10 +143,13 @@ class ModelDeployer:
         margin = self.config.policy.margin
         verdict = forced(metadata, champion) if force else admit(metadata, champion, margin)
         version = self.registry.add_version(model, metadata)
+        base = self._base_of(version.number, metadata)
+        days = self.config.policy.probation_days
         commit = self.registry.commit(
             action,
             champion=version.number,
-            base=self._base_of(version.number, metadata),
+            base=base,
+            line_up=after_promotion(head, version.number, base, self.clock.now(), days) if head else (),
             who=who or process_identity(),
             why=why or f"deployed {Path(model_path).name}",
             verdict=verdict,
