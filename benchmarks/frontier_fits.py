@@ -89,10 +89,10 @@ class Fits:
             if not figures.exists():
                 self._measure(figures, rows, params, base_path)
             facts = json.loads(figures.read_text())
+        raw = np.full(len(self.stream.slot), np.nan, dtype=np.float32)
+        later = self.stream.rows(day, 1 << 40)
         with np.load(place) as stored:
-            raw = np.full(len(self.stream.slot), np.nan, dtype=np.float32)
-            later = self.stream.rows(day, self.stream.last_day)
-            raw[later] = stored["raw"][: later.stop - later.start]
+            raw[later] = stored["raw"]
             cpu = float(stored["cpu"])
         metadata = ModelMetadata(
             features=self.stream.names, loss="RMSE", kind="full" if kind == "full" else "fine_tune", created_at=0.0,
@@ -110,7 +110,7 @@ class Fits:
         half = place.with_suffix(f".{os.getpid()}.cbm")
         model.save_model(str(half))
         half.replace(place.with_suffix(".cbm"))
-        # forecasts reach to the end of all data, so that longer runs find them too
+        # forecasts reach to the end of the data, so that longer runs find them too
         raw = model.predict(self.stream.x[self.stream.rows(day, 1 << 40)]).astype(np.float32)
         half = place.with_suffix(f".{os.getpid()}.npz")
         np.savez(half, raw=raw, cpu=cpu)

@@ -57,7 +57,7 @@ def load_stream(name: str, days: int | None) -> Stream:
     slot = frame["timestamp"].to_numpy().astype(np.int64)
     day = grid.day(slot)
     first = _day(start)
-    keep = (day >= _day(since)) & (day < first + (days or usual))
+    keep = (day >= _day(since)) & (day < first + max(days or 0, usual))
     places = tuple(frame["place_id"].unique(maintain_order=True).to_list())
     code = frame["place_id"].replace_strict(list(places), list(range(len(places)))).to_numpy().astype(np.intp)
     return Stream(
