@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,9 +155,11 @@ def _status_lines(found: dict[str, Any]) -> Iterator[str]:
         f"error       {_figure(health['mae'])} over {health['n']} rows; expected {_figure(health['baseline_mae'])}; "
         f"degradation {_percent(health['degradation'])}"
     )
-    faults = health.get("feed") or {}
-    if isinstance(faults, dict) and faults:
-        yield f"feed        {', '.join(f'{place}: {fault}' for place, fault in list(faults.items())[:5])}"
+    drifting = [place for place in health["places"] if place["drifting"]]
+    if drifting:
+        yield f"got worse   {_listed(map(_drifting, drifting))}"
+    if health["feed"]:
+        yield f"feed        {_listed(f'{place}: {fault}' for place, fault in health['feed'].items())}"
     yield from decision_lines(found["decision"])
     yield from _maintenance_lines(found["maintenance"])
     target = deployment["rollback_to"]
@@ -195,7 +197,8 @@ def evidence_lines(evidence: dict[str, Any], indent: str = "  ") -> Iterator[str
             yield f"{indent}{name}:"
             yield from evidence_lines(value, f"{indent}  ")
         elif value not in (None, "", [], {}):
-            said = _figure(value) if isinstance(value, float) else str(value)
+            moment = isinstance(value, float) and name.endswith(("_at", "_until", "since"))
+            said = stamp(value) if moment else _figure(value) if isinstance(value, float) else str(value)
             yield f"{indent}{name}: {said}"
 
 
@@ -204,6 +207,15 @@ def stamp(epoch: float | None) -> str | None:
     if epoch is None:
         return None
     return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _drifting(place: dict[str, Any]) -> str:
+    return f"{place['place']} ({_percent(place['degradation'])})"
+
+
+def _listed(words: Iterable[str], limit: int = 5) -> str:
+    every = list(words)
+    return ", ".join(every[:limit]) + (f" and {len(every) - limit} more" if len(every) > limit else "")
 
 
 def _figure(value: float | None) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from demand_maint._cli import answers
 from demand_maint._cli.answers import Answer
-from demand_maint._cli.looking import decision_lines, evidence_lines
+from demand_maint._cli.looking import _status_lines, decision_lines, evidence_lines
 from demand_maint._cli.terminal import TrainingLine
 from demand_maint._storage.decisions import DecisionJournal
 from demand_maint._storage.door import Door
@@ -319,6 +319,21 @@ def test_decisions_read_as_sentences() -> None:
         "  c:",
         "    d: 1",
     ]
+
+
+def test_status_names_places_that_got_worse_and_feed_faults() -> None:
+    """The status of a root in trouble says which places, which faults, and what holds maintenance back."""
+    found = {
+        "status": "critical",
+        "deployment": {"root": "/r", "version": 3, "since": "t", "why": "w", "line_up": ["3 (champion)"], "rollback_to": 2, "staged": ["data/models/finetuned/a.cbm"], "stale_exports": ["x.joblib"], "problem": "damaged"},
+        "health": {"mae": 5.0, "n": 700, "baseline_mae": 4.0, "degradation": 0.25, "places": [{"place": "north", "degradation": 1.0, "drifting": True}, {"place": "east", "degradation": 0.0, "drifting": False}], "feed": {f"p{n}": "constant" for n in range(7)}},
+        "decision": {"action": "nothing", "reason": "r", "proposed": "full_retrain", "rule": "critical_drift", "blocked_by": "feed fault"},
+        "maintenance": {"last_check_at": 0.0, "cooldown_until": 86400.0, "trainings_this_week": 2, "fine_tunes": 1},
+    }  # fmt: skip
+    text = "\n".join(_status_lines(found))
+    for words in ("critical", "version 3", "damaged", "+25.0 %", "north (+100.0 %)", "p0: constant", "and 2 more", "full_retrain (critical_drift) by feed fault", "paused until 1970-01-02T00:00:00Z", "to version 2", "a.cbm", "x.joblib"):  # fmt: skip
+        assert words in text
+    assert "east" not in text
 
 
 def test_help_loads_no_third_party_package() -> None:
