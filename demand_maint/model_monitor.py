@@ -256,7 +256,7 @@ class ModelMonitor:
             return msgspec.structs.replace(found, newest_age=age)
 
     def counts(self) -> dict[str, int]:
-        """What became of the records: replaced, duplicate, corrected, orphan, unmatched, invalid, refused and dropped ones."""
+        """Tell what became of the records: replaced, duplicate, corrected, orphan, unmatched, invalid, refused and dropped ones."""
         with self._state:
             store = self._opened()
             self._count_new()

@@ -5,10 +5,10 @@ crc32: one JSON array per line, ``[start, end, observed_at, crc32]``. Only the l
 lock follows them.
 """
 
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -40,6 +40,7 @@ __all__ = ["Drain", "DrainedRows", "Place", "SegmentCursor"]
 
 Place = int | str
 _DRAINED = ".drained"
+_AHEAD = 64
 _log = get_logger("drain")
 
 
@@ -170,15 +171,16 @@ class Drain:
                 self._look(writer)
             for segment in writer.segments.values():
                 at = segment.cursor.done
-                if not segment.is_records:
-                    if has_block(segment.data, max(at, HEADER_BYTES)):
-                        return True
-                elif at < segment.head.capacity:
-                    # writers are at most a few slots apart: look at the next one, and further only where they were
-                    if is_committed(segment.data, at) or (
-                        segment.cursor.holes and committed_end(segment.data, at, segment.head.capacity) > at
-                    ):
-                        return True
+                if segment.is_records:
+                    # a slot may be in somebody's hands while later ones are filled: look a little further
+                    new = at < segment.head.capacity and (
+                        is_committed(segment.data, at)
+                        or committed_end(segment.data, at, min(segment.head.capacity, at + _AHEAD)) > at
+                    )
+                else:
+                    new = has_block(segment.data, max(at, HEADER_BYTES))
+                if new:
+                    return True
                 if segment.cursor.holes and any(is_committed(segment.data, hole) for hole in segment.cursor.holes):
                     return True
         return False
@@ -186,7 +188,7 @@ class Drain:
     def _changed(self, directory: str) -> bool:
         """Whether names may have come or gone in a directory since this was asked last."""
         try:
-            stamp = os.stat(f"{self._prefix}/{directory}").st_mtime_ns
+            stamp = Path(f"{self._prefix}/{directory}").stat().st_mtime_ns
         except FileNotFoundError:
             self._stamps.pop(directory, None)
             return False
@@ -433,7 +435,7 @@ class Drain:
         segment.stamps = [(start, end, stamp) for start, end, stamp, _ in self.notes(segment.path)] + segment.unnoted
 
     def notes(self, path: str) -> list[tuple[int, int, float, int]]:
-        """What the drain wrote down about a segment."""
+        """Return what the drain wrote down about a segment."""
         try:
             data = self._door.read_bytes(path + _DRAINED)
         except FileNotFoundError:

@@ -52,11 +52,14 @@ class JournalKeeper:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=10)
 
+    def _ended(self) -> bool:
+        return self._stopping
+
     def _run(self) -> None:
-        while not self._stopping:
+        while not self._ended():
             self._wake.wait(self._seconds)
             self._wake.clear()
-            if self._stopping:
+            if self._ended():
                 return
             try:
                 self._journal.maintain()

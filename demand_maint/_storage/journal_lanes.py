@@ -97,7 +97,7 @@ class RecordLane:
         return (self.number + 1) * self.capacity - left if self.number >= 0 else 0
 
     def counting(self) -> tuple[int, Callable[[], int]]:
-        """Records that will have been handed out when this segment is full, and how many of them are left."""
+        """Return the records that will have been handed out when this segment is full, and how many of them are left."""
         return (self.number + 1) * self.capacity, self._offsets.__length_hint__  # type: ignore[attr-defined]  # as above
 
     def _make(self) -> tuple[str, mmap.mmap]:
@@ -133,9 +133,7 @@ class BlockCursor:
 class BlockLane:
     """Segments of column blocks; the caller holds the writer's lock."""
 
-    def __init__(
-        self, door: Door, directory: str, writer: str, now: Callable[[], float], cursor: BlockCursor
-    ) -> None:
+    def __init__(self, door: Door, directory: str, writer: str, now: Callable[[], float], cursor: BlockCursor) -> None:
         self._door = door
         self._directory = directory
         self._writer = writer

@@ -77,9 +77,9 @@ class WriterWords:
 
 
 def read_words(data: bytes) -> tuple[dict[int, int | str], dict[int, tuple[str, ...]]]:
-    """Places by code and feature names by schema number.
+    r"""Places by code and feature names by schema number.
 
-    >>> read_words(b'["place",2,"harbour"]\\n["pla')
+    >>> read_words(b'["place",2,"harbour"]\n["pla')
     ({0: 0, 1: 1, 2: 'harbour'}, {})
     """
     places: dict[int, int | str] = {0: 0, 1: 1}

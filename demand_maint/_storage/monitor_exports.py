@@ -59,7 +59,7 @@ def export_frame(frame: pl.DataFrame, path: Path, kind: str) -> int:
 
 
 def readable(frame: pl.DataFrame) -> pl.DataFrame:
-    """Times as UTC datetimes."""
+    """Return records with times as UTC datetimes."""
     times = [
         pl.from_epoch((pl.col(name) * 1e6).cast(pl.Int64), time_unit="us").dt.replace_time_zone("UTC").alias(name)
         for name in ("timestamp", "observed_at")

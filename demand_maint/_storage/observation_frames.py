@@ -76,7 +76,7 @@ def truth_frame(store: ObservationStore, start: float | None, end: float | None)
 
 
 def feature_frame(store: ObservationStore, start: float, end: float) -> pl.DataFrame:
-    """Logged feature rows with `start` <= slot < `end`, the last of each key, as ``key`` and Float32 columns."""
+    """Return logged feature rows with `start` <= slot < `end`, the last of each key, as ``key`` and Float32 columns."""
     parts: list[pl.DataFrame] = []
     for rows, place, observed, names in _feature_rows(store, start, end):
         slot = np.maximum(store.grid.floor(rows.time), 0)

@@ -141,7 +141,7 @@ class SealedHistory:
         self.remove(name)
 
     def manifest(self, name: str) -> Manifest | None:
-        """What a sealed file says of itself; ``None`` where it cannot be read."""
+        """Return what a sealed file says of itself; ``None`` where it cannot be read."""
         known = self._manifests.get(name)
         if known is None:
             try:
@@ -215,7 +215,7 @@ class SealedHistory:
         return name
 
     def imported(self) -> list[pl.DataFrame]:
-        """Imported frames that are whole, oldest import first."""
+        """Return imported frames that are whole, oldest import first."""
         return [
             pl.read_parquet(self._door.path(f"{HISTORY}/{name}"))
             for name in self._imports()

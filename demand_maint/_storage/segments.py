@@ -182,7 +182,7 @@ def has_block(data: memoryview, at: int) -> bool:
 
 
 def read_blocks(data: memoryview, at: int) -> tuple[list[Rows], NDArray[np.int64], int]:
-    """Committed blocks from byte `at` of a segment on, those of one shape together; where each row's block begins, and the end."""
+    """Return committed blocks from byte `at` of a segment on, those of one shape together; where each row's block begins, and the end."""
     out: list[Rows] = []
     starts: list[NDArray[np.int64]] = []
     size = len(data)
@@ -248,7 +248,7 @@ def _columns(data: memoryview, at: int, length: int, repeat: int) -> Rows:
 
 
 def chosen(rows: Rows, here: Any) -> Rows:
-    """Some of the rows, by slice, mask or positions."""
+    """Return some of the rows, by slice, mask or positions."""
     return Rows(
         rows.place[here],
         rows.version[here],
@@ -281,10 +281,13 @@ def joined(parts: list[Rows], *, features: bool = False) -> Rows:
     snapshots = [part.snapshot if part.snapshot is not None else np.zeros(len(part), dtype=np.uint32) for part in parts]
     rows_of_features = [part.features for part in parts if part.features is not None] if features else []
     return Rows(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("place", "version", "kind", "predicted", "actual", "time", "after")
-        ),
+        np.concatenate([part.place for part in parts]),
+        np.concatenate([part.version for part in parts]),
+        np.concatenate([part.kind for part in parts]),
+        np.concatenate([part.predicted for part in parts]),
+        np.concatenate([part.actual for part in parts]),
+        np.concatenate([part.time for part in parts]),
+        np.concatenate([part.after for part in parts]),
         members,
         np.concatenate(snapshots),
         np.concatenate(rows_of_features) if rows_of_features else None,

@@ -43,7 +43,7 @@ class SnapshotStore:
         self.keep = keep
         door.path(f"{self._dir}/x")  # a bad name is refused here
 
-    def save(self, number: int, payload: bytes) -> None:
+    def save(self, number: int, payload: bytes | bytearray) -> None:
         """Keep `payload` under `number` (0 or more), durably, and let the oldest go."""
         header = _HEADER.pack(_MAGIC, SNAPSHOT_FORMAT, 0, number, len(payload), hashlib.sha256(payload).digest())
         self._door.replace(self._path(number), header + payload)

@@ -62,13 +62,13 @@ def stamp_reader(zone: str) -> Callable[[Any], float]:
             seconds = _other(timestamp, read)
         if not EARLIEST <= seconds <= LATEST:
             raise ValueError(f"{shown(timestamp)} is no time between 1970 and 2106 in seconds since 1970.")
-        return seconds or -0.0  # type: ignore[no-any-return]  # a float in every branch
+        return float(seconds) or -0.0
 
     return read
 
 
 def _other(timestamp: Any, read: Callable[[Any], float]) -> float:
-    """Subclasses and foreign scalars."""
+    """Read subclasses and foreign scalars."""
     if isinstance(timestamp, datetime):
         plain = datetime.combine(timestamp.date(), timestamp.timetz())
         nanoseconds = getattr(timestamp, "nanosecond", 0)

@@ -54,7 +54,8 @@ class Cells:
 
     def sum(self, values: NDArray[Any]) -> Floats:
         """Sum of `values`, one per row, per cell."""
-        return np.bincount(self._index, values, self._length)
+        total: Floats = np.bincount(self._index, values.astype(np.float64, copy=False), self._length)
+        return total
 
     def extreme(self, values: Floats, operate: Any, table: Floats) -> None:
         """Widen `table`, one value per cell, by `values`."""
@@ -139,13 +140,13 @@ class HourTable:
         hours = np.searchsorted(self.hours, cells.hours)
         for name, part in parts.items():
             self._data[hours, self._field[name], cells.places] += part
-            np.add.at(self._totals, (hours, self._field[name]), part)
+            np.add.at(self._totals[:, self._field[name]], hours, part)
         for name, values in (extremes or {}).items():
             field = self._field[name]
             table = self._data[hours, field, cells.places]
             cells.extreme(values, self._special[field], table)
             self._data[hours, field, cells.places] = table
-            self._special[field].at(self._totals, (hours, field), table)
+            self._special[field].at(self._totals[:, field], hours, table)
 
     def _neutral(self, field: int) -> float:
         operate = self._special.get(field)

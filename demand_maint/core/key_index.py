@@ -78,7 +78,7 @@ class KeyIndex:
         return rows[order], keys[order]
 
     def newest_keys(self, count: int) -> Keys:
-        """The `count` highest keys, ascending."""
+        """Return the `count` highest keys, ascending."""
         parts = [run.keys[max(run.used - count, 0) : run.used] for run in self._runs]
         return np.sort(np.concatenate(parts))[-count:] if parts else np.empty(0, dtype=np.uint64)
 

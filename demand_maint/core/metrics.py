@@ -59,7 +59,12 @@ class HourlySums:
         self._apply(batch, -1.0)
 
     def count_predictions(
-        self, place: NDArray[Any], slot: NDArray[np.int64], version: NDArray[Any], sign: float = 1.0, cells: Cells | None = None
+        self,
+        place: NDArray[Any],
+        slot: NDArray[np.int64],
+        version: NDArray[Any],
+        sign: float = 1.0,
+        cells: Cells | None = None,
     ) -> None:
         """Count predictions made, or take the count back with `sign` -1; `cells` are those of the rows where known."""
         for number, chosen in _by_version(version):
@@ -69,7 +74,7 @@ class HourlySums:
     def window(
         self, start_hour: int, end_hour: int, version: int | None = None, place: int | None = None
     ) -> WindowSums:
-        """Sums over ``start_hour <= hour < end_hour``; hours since 1970-01-01T00Z."""
+        """Return sums over ``start_hour <= hour < end_hour``; hours since 1970-01-01T00Z."""
         total = np.zeros(len(SUM_FIELDS))
         for table in self._chosen(version):
             span = table.span(start_hour, end_hour)
@@ -80,14 +85,14 @@ class HourlySums:
         return WindowSums(*total.tolist())
 
     def blocks(self, edges: NDArray[np.int64], version: int | None = None) -> dict[str, NDArray[np.float64]]:
-        """Sums over each of the B blocks between B + 1 ascending `edges` (hours); arrays of shape (B,)."""
+        """Return sums over each of the B blocks between B + 1 ascending `edges` (hours); arrays of shape (B,)."""
         out = np.zeros((max(len(edges) - 1, 0), len(SUM_FIELDS)))
         for table in self._chosen(version):
             out += _reduce(table.totals, np.searchsorted(table.hours, edges))
         return {name: out[:, i] for i, name in enumerate(SUM_FIELDS)}
 
     def blocks_by_place(self, edges: NDArray[np.int64], version: int | None = None) -> dict[str, NDArray[np.float64]]:
-        """The same per place; arrays of shape (P, B)."""
+        """Return the same per place; arrays of shape (P, B)."""
         tables = self._chosen(version)
         places = max((table.places for table in self._tables.values()), default=0)
         out = np.zeros((max(len(edges) - 1, 0), len(SUM_FIELDS), places))
@@ -196,7 +201,7 @@ def _by_version(version: NDArray[Any]) -> list[tuple[int, Any]]:
 
 
 def _reduce(rows: NDArray[np.float64], at: NDArray[Any]) -> NDArray[np.float64]:
-    """Sums of `rows` between neighbouring positions `at`; zero where they meet."""
+    """Add up `rows` between neighbouring positions `at`; zero where they meet."""
     out = np.zeros((max(len(at) - 1, 0), rows.shape[1]))
     for i in range(len(out)):
         if at[i] < at[i + 1]:

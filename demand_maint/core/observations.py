@@ -11,6 +11,7 @@ a function of those alone, never of the order of arrival:
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,7 +141,9 @@ class RowBuffer:
     @property
     def nbytes(self) -> int:
         """Bytes of the rows in memory, room for growth not counted."""
-        a_row = sum(column.itemsize for column in (self._version, self._flags, self._predicted, self._actual, self._naive))
+        a_row = sum(
+            column.itemsize for column in (self._version, self._flags, self._predicted, self._actual, self._naive)
+        )
         a_row += self._observed.itemsize + (self._extra.itemsize if self._extra is not None else 0)
         return self._rows * a_row + self._index.nbytes + self._extras * (12 + 4 * self._members.shape[1])
 
@@ -269,7 +272,8 @@ class RowBuffer:
         self._observed[at[put]] = events.observed_at[chosen[put]]
         flags = np.where(put, (flags | _KNOWN) & ~np.uint8(_ASSUMED), flags)
         self._flags[at] = flags
-        return chosen[again]
+        repeated: NDArray[np.intp] = chosen[again]
+        return repeated
 
     def assume_zero(self, now: float) -> Outcome:
         """Let every prediction whose truth has not come by its horizon mature with an actual of 0."""
@@ -309,7 +313,7 @@ class RowBuffer:
         chosen = (self._flags[at] & wanted) == wanted
         at, keys = at[chosen], keys[chosen]
         place, slot = split_keys(keys)
-        return self._batch(place, slot, at, self._values(at))
+        return self._batch(place, slot, self._values(at))
 
     def newest_rows_from(self, count: int) -> int:
         """Slot from which on there are about `count` rows, at least as many where there are so many."""
@@ -411,7 +415,7 @@ class RowBuffer:
         self._extras = need
 
     def _served_values(self, at: Ints) -> Floats:
-        """What was returned to the collector: the champion's own prediction unless the handle served another value."""
+        """Return what the collector was given: the champion's own prediction unless the handle served another value."""
         values: Floats = self._predicted[at]
         if self._extra is not None:
             chosen = (self._flags[at] & _SERVED) != 0
@@ -435,7 +439,7 @@ class RowBuffer:
 
     _state = _values
 
-    def _batch(self, place: Codes, slot: Ints, rows: Ints, state: "_State") -> MaturedBatch:
+    def _batch(self, place: Codes, slot: Ints, state: "_State") -> MaturedBatch:
         members = np.empty((len(slot), 0), dtype=np.float32)
         snapshot = np.zeros(len(slot), dtype=np.uint32)
         if state.extra is not None and (state.extra >= 0).any():
@@ -518,8 +522,8 @@ class RowBuffer:
         was = (before.flags & _MATURE) == _MATURE
         differs = was & mature & before.differs(after)
         retract, add = was & differs, mature & (~was | differs)
-        retracted = [self._batch(place[retract], slot[retract], rows[retract], before.take(retract))]
-        added = [self._batch(place[add], slot[add], rows[add], after.take(add))]
+        retracted = [self._batch(place[retract], slot[retract], before.take(retract))]
+        added = [self._batch(place[add], slot[add], after.take(add))]
         leaning = self._restate_leaning(place, slot, new | changed, rows)
         if leaning is not None:
             retracted.append(leaning[0])
@@ -564,8 +568,8 @@ class RowBuffer:
         )
         self._naive[rows] = naive[differs]
         return (
-            self._batch(their_place, their_slot, rows, before),
-            self._batch(their_place, their_slot, rows, self._values(rows)),
+            self._batch(their_place, their_slot, before),
+            self._batch(their_place, their_slot, self._values(rows)),
         )
 
 
@@ -595,7 +599,7 @@ class _State:
         )
 
     def differs(self, other: "_State") -> NDArray[np.bool_]:
-        changed = (
+        changed: NDArray[np.bool_] = (
             (self.predicted != other.predicted)
             | (self.served != other.served)
             | (self.actual != other.actual)
@@ -609,7 +613,7 @@ class _State:
         return changed
 
 
-def _grown(array: NDArray[np.generic], used: int, room: int) -> NDArray[np.generic]:
+def _grown(array: NDArray[Any], used: int, room: int) -> NDArray[Any]:
     out = np.empty(room, dtype=array.dtype)
     out[:used] = array[:used]
     return out
@@ -624,12 +628,14 @@ def _joined(batches: list[MaturedBatch]) -> MaturedBatch | None:
         np.pad(batch.members, ((0, 0), (0, width - batch.members.shape[1])), constant_values=np.nan)
         for batch in batches
     ]
-    columns = [
-        np.concatenate([getattr(batch, name) for batch in batches])
-        for name in ("place", "slot", "version", "predicted", "served", "actual", "naive")
-    ]
     return MaturedBatch(
-        *columns,
+        np.concatenate([batch.place for batch in batches]),
+        np.concatenate([batch.slot for batch in batches]),
+        np.concatenate([batch.version for batch in batches]),
+        np.concatenate([batch.predicted for batch in batches]),
+        np.concatenate([batch.served for batch in batches]),
+        np.concatenate([batch.actual for batch in batches]),
+        np.concatenate([batch.naive for batch in batches]),
         np.concatenate(members),
         np.concatenate([batch.snapshot for batch in batches]),
         np.concatenate([batch.observed_at for batch in batches]),
