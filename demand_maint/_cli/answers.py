@@ -101,8 +101,8 @@ def plain(value: Any) -> Any:
         return [plain(part) for part in value]
     if isinstance(value, msgspec.Struct):
         return plain(msgspec.to_builtins(value, enc_hook=str))
-    item = getattr(value, "item", None)  # numpy scalars
-    return plain(item()) if callable(item) else str(value)
+    tolist = getattr(value, "tolist", None)  # numpy scalars and arrays
+    return plain(tolist()) if callable(tolist) else str(value)
 
 
 def _print(answer: Answer, *, as_json: bool) -> None:

@@ -153,8 +153,8 @@ def test_json_holds_no_nan_and_knows_numpy() -> None:
     """What is no number becomes null; numpy scalars, paths and tuples become plain values."""
     import numpy as np
 
-    plain = answers.plain({"a": float("nan"), 1: (np.float64(2.5), np.int64(3), Path("x"), True, None)})
-    assert plain == {"a": None, "1": [2.5, 3, "x", True, None]}
+    plain = answers.plain({"a": float("nan"), 1: (np.float64(2.5), np.int64(3), Path("x"), True, None, np.arange(2))})
+    assert plain == {"a": None, "1": [2.5, 3, "x", True, None, [0, 1]]}
 
 
 def test_logs_go_to_standard_error_with_their_fields(capsys: pytest.CaptureFixture[str]) -> None:
