@@ -43,12 +43,8 @@ def read_regular_file(path: str | Path, limit: int | None = None, disk: Disk | N
 
     Parameters
     ----------
-    path
-        The file.
     limit
         Largest size that is read, bytes; ``None`` for no limit.
-    disk
-        The calls to use.
 
     Raises
     ------
@@ -305,19 +301,16 @@ class Door:
     @contextmanager
     def building_dir(self, parent: str) -> Iterator[str]:
         """Make a locked temporary directory in `parent` (yields its relative path), removed unless it was renamed away."""
-        rel = f"{parent}/{TEMP}{secrets.token_hex(6)}-building"
+        rel, descriptor = self._new_directory(parent)
         path = self._safe(rel)
-        self.disk.make_dir(path)
-        descriptor: int | None = None
         try:
-            descriptor = self._lock_directory(path)
             yield rel
         finally:
-            if descriptor is not None:
-                self.disk.close(descriptor)
             if os.path.isdir(path):
                 with contextlib.suppress(OSError):  # the sweep of the next start removes it
                     self._remove(path)
+            if descriptor is not None:
+                self.disk.close(descriptor)
 
     def sweep(self, rel: str, *, keep: Callable[[str], bool] = lambda _: False) -> list[str]:
         """Remove temporary entries directly in `rel` whose maker is gone, except those `keep` names; tell which."""
@@ -326,9 +319,7 @@ class Door:
             if not name.startswith(TEMP) or keep(name):
                 continue
             entry = name if rel == "." else f"{rel}/{name}"
-            path = self._safe(entry)
-            if not self._in_use(path):
-                self._remove(path)
+            if self._remove_unused(self._safe(entry)):
                 removed.append(entry)
         if removed:
             self.sync_dir(rel)
@@ -362,22 +353,56 @@ class Door:
 
     @contextmanager
     def _temporary(self, rel: str) -> Iterator[tuple[int, str]]:
-        parent, _, name = rel.rpartition("/")
-        parent = parent or "."
-        rel_temp = f"{TEMP}{secrets.token_hex(6)}-{name}"
-        temp = self._safe(rel_temp if parent == "." else f"{parent}/{rel_temp}")
+        descriptor, temp = self._new_file(rel)
         try:
-            descriptor = self.disk.create(temp)
-        except FileNotFoundError:
-            self.makedirs(parent)
-            descriptor = self.disk.create(temp)
-        try:
-            with contextlib.suppress(OSError):  # without the lock a sweep may take it, and the rename below says so
-                self.disk.lock(descriptor)
             yield descriptor, temp
         finally:
-            self.disk.close(descriptor)
             self._discard(temp)
+            self.disk.close(descriptor)
+
+    def _new_file(self, rel: str) -> tuple[int, str]:
+        """Make a temporary file for `rel` and hold it; one that a sweep was faster to take is made again."""
+        parent, _, name = rel.rpartition("/")
+        while True:
+            temp = self._safe(f"{parent}/{_temp_name(name)}" if parent else _temp_name(name))
+            try:
+                descriptor = self.disk.create(temp)
+            except FileNotFoundError:
+                self.makedirs(parent or ".")
+                continue
+            if self._is_held(descriptor, temp):
+                return descriptor, temp
+            self.disk.close(descriptor)
+
+    def _new_directory(self, parent: str) -> tuple[str, int | None]:
+        while True:
+            rel = f"{parent}/{_temp_name('building')}"
+            path = self._safe(rel)
+            self.disk.make_dir(path)
+            try:
+                descriptor = self.disk.open_read(path)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                if os.name == "nt":  # opens no directories
+                    return rel, None
+                raise
+            if self._is_held(descriptor, path):
+                return rel, descriptor
+            self.disk.close(descriptor)
+
+    def _is_held(self, descriptor: int, path: str) -> bool:
+        """Lock what was just made; ``False`` where a sweep has it or had it, for then it goes."""
+        try:
+            if not self.disk.lock(descriptor):
+                return False
+        except OSError:  # no locks of this kind here, so nobody sweeps by them
+            return True
+        try:
+            self.disk.stat(path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _fill(self, descriptor: int, path: str, data: bytes, *, sync: bool) -> None:
         try:
@@ -393,30 +418,33 @@ class Door:
             self.disk.unlink(path)
 
     def _remove(self, path: str) -> None:
-        if not stat.S_ISDIR(self.disk.stat(path).st_mode):
-            self.disk.unlink(path)
-            return
-        for name in self.disk.list(path):
-            self._remove(os.path.join(path, name))
-        self.disk.remove_dir(path)
+        """Remove an entry and what is in it; what somebody else removed meanwhile is gone as well."""
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISDIR(self.disk.stat(path).st_mode):
+                self.disk.unlink(path)
+                return
+            for name in self.disk.list(path):
+                self._remove(os.path.join(path, name))
+            self.disk.remove_dir(path)
 
-    def _lock_directory(self, path: str) -> int | None:
+    def _remove_unused(self, path: str) -> bool:
+        """Remove a temporary entry that nobody holds, holding it meanwhile."""
         try:
             descriptor = self.disk.open_read(path)
-        except OSError:  # Windows opens no directories
-            return None
-        with contextlib.suppress(OSError):  # NFS locks no directories
-            self.disk.lock(descriptor)
-        return descriptor
-
-    def _in_use(self, path: str) -> bool:
-        try:
-            descriptor = self.disk.open_read(path)
-        except OSError:
+        except FileNotFoundError:
             return False
+        except OSError:  # a link, or a directory on Windows
+            self._remove(path)
+            return True
         try:
-            return not self.disk.lock(descriptor)
-        except OSError:
-            return False
+            with contextlib.suppress(OSError):  # no locks of this kind here
+                if not self.disk.lock(descriptor):
+                    return False
+            self._remove(path)
+            return True
         finally:
             self.disk.close(descriptor)
+
+
+def _temp_name(name: str) -> str:
+    return f"{TEMP}{secrets.token_hex(6)}-{name}"

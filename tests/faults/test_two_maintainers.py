@@ -145,6 +145,19 @@ def test_many_deployers_never_share_a_number(start: Callable[[], Process], tmp_p
     assert len(set(writers.values())) == 4
 
 
+def test_starting_and_retiring_disturb_nobody(start: Callable[[], Process], tmp_path: Path) -> None:
+    """Two processes deploy while one recovers and retires over and over: no deploy fails, nothing is set aside."""
+    first, second, sweeper = start(), start(), start()
+    first.ask("look")
+    assert first.ask("commit") == "commit 1"
+    for process, word in ((first, "rush"), (second, "rush"), (sweeper, "churn")):
+        process.say(word)
+    numbers = [int(number) for process in (first, second) for number in process.hear().split()]
+    assert sorted(numbers) == list(range(2, 52))
+    assert sweeper.hear() == "clean"
+    assert Registry(tmp_path).verify() == []
+
+
 def test_one_decision_wins_where_several_were_made(start: Callable[[], Process], tmp_path: Path) -> None:
     """Four processes decide on one head and commit at once: one is told it did, three that they lost."""
     processes = [start() for _ in range(4)]
