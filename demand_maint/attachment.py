@@ -62,12 +62,17 @@ class Attachment:
         The user's object.
     maintenance
         What it is given.
+    news
+        A shorter way to ``maintenance.maintenance``.
     """
 
-    def __init__(self, collector: Any, maintenance: Maintenance) -> None:
+    def __init__(
+        self, collector: Any, maintenance: Maintenance, news: Callable[[], dict[str, Any] | None] | None = None
+    ) -> None:
         check_attachable(collector)
         self._collector = collector
         self._maintenance = maintenance
+        self._news = news or maintenance.maintenance
         self._saved: dict[str, Any] = {}
         self._given: dict[str, Any] = {}
         self._on = True
@@ -129,37 +134,40 @@ class Attachment:
         return getattr(self._collector, "__dict__", {}).get(name, _ABSENT)
 
     def _wrapper(self, collect: Callable[..., Any]) -> Callable[..., Any]:
-        attachment = self
+        """Wrap `collect`; what stands here costs every collection, so that the usual case takes one call and no other."""
+        attachment, news = self, self._news
         if inspect.iscoroutinefunction(collect):
 
             @functools.wraps(collect)
             async def acollect(*arguments: Any, **named: Any) -> Any:
                 result = await collect(*arguments, **named)
-                return attachment._told(result) if attachment._on else result
+                if type(result) is dict and attachment._on:
+                    result["maintenance"] = news()
+                    return result
+                return attachment._told(result)
 
             return acollect
 
         @functools.wraps(collect)
         def collect_and_tell(*arguments: Any, **named: Any) -> Any:
             result = collect(*arguments, **named)
-            if not attachment._on:
+            if type(result) is dict and attachment._on:
+                result["maintenance"] = news()
                 return result
-            if type(result) is dict or not inspect.isawaitable(result):
-                return attachment._told(result)
-            return attachment._told_later(result)
+            return attachment._told_later(result) if inspect.isawaitable(result) else attachment._told(result)
 
         return collect_and_tell
 
     async def _told_later(self, awaitable: Any) -> Any:
-        result = await awaitable
-        return self._told(result) if self._on else result
+        return self._told(await awaitable)
 
     def _told(self, result: Any) -> Any:
+        if not self._on or not isinstance(result, Mapping):
+            return result
         if isinstance(result, dict):
-            result["maintenance"] = self._maintenance.maintenance()
-        elif isinstance(result, Mapping):
-            return {**result, "maintenance": self._maintenance.maintenance()}
-        return result
+            result["maintenance"] = self._news()
+            return result
+        return {**result, "maintenance": self._news()}
 
 
 def mark(collector: Any, holder: Any) -> None:
