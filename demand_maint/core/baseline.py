@@ -4,7 +4,7 @@ A baseline comes from rows the champion was not trained on: the holdout of its t
 is renewed from weeks in control only, slowly, so that a slow decline cannot hide in it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from msgspec import structs
@@ -12,13 +12,14 @@ from msgspec import structs
 from demand_maint.core.difficulty import log_error_against
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import Baseline, ModelMetadata
-from demand_maint.core.view import HOUR, Floats, MetricsView, local_days
+from demand_maint.core.view import DAY, HOUR, Floats, MetricsView, local_days
 
 __all__ = [
     "FIRST_DAYS",
     "baseline_from_days",
     "baseline_from_errors",
     "baseline_from_metadata",
+    "due_refresh",
     "first_days_baseline",
     "log_ratio_scale",
     "refreshed_baseline",
@@ -30,6 +31,8 @@ FIRST_DAYS = 14
 LEAST_DAYS = 5
 #: Largest relative change of `skill` by one refresh; a refresh follows the season, it never swallows a drift.
 REFRESH_STEP = 0.05
+#: Days a refresh looks at, and the least between two of them.
+REFRESH_DAYS = 28
 
 
 def log_ratio_scale(errors: Floats, naive_errors: Floats) -> float | None:
@@ -182,7 +185,7 @@ def refreshed_baseline(
     Only a period that is wholly in control counts (`in_control`, bool (D,): no alarm, no warning, no feed fault), of at
     least 28 days. The skill moves by at most 5 %: what is lost slowly stays visible against the promotion's baseline.
     """
-    if len(in_control) < 28 or not bool(np.all(in_control)):
+    if len(in_control) < REFRESH_DAYS or not bool(np.all(in_control)):
         return None
     fresh = baseline_from_days(days, since=since, until=until, source="refreshed")
     if fresh is None:
@@ -193,3 +196,34 @@ def refreshed_baseline(
     low, high = baseline.skill * (1 - REFRESH_STEP), baseline.skill * (1 + REFRESH_STEP)
     skill = min(max(fresh.skill, low), high)
     return structs.replace(fresh, skill=skill, mae=fresh.mae * skill / fresh.skill)
+
+
+def due_refresh(
+    view: MetricsView,
+    baseline: Baseline,
+    calm_days: int,
+    excluded: Sequence[tuple[int, int, int]],
+    *,
+    now: float,
+    champion: int | None,
+    since: float | None,
+) -> Baseline | None:
+    """Return the baseline to go on with where a refresh is due, else ``None``.
+
+    Due means: the present one is older than 28 days, the last 28 whole days were served by this champion, the sequential test
+    did not warn on any of them, and no feed fault fell into them.
+
+    Parameters
+    ----------
+    calm_days, excluded
+        From `DriftState` and `DailyState`.
+    """
+    numbers, edges = local_days(view.grid, now - REFRESH_DAYS * DAY, now)
+    start, end = float(edges[0] * HOUR), float(edges[-1] * HOUR)
+    known_until = baseline.until if baseline.until is not None else since
+    old = known_until is None or known_until <= start
+    own = since is None or since <= start
+    if not old or not own or calm_days < len(numbers) or len(numbers) < REFRESH_DAYS:
+        return None
+    faulty = np.array([any(f < edges[d + 1] and e > edges[d] for _, f, e in excluded) for d in range(len(numbers))])
+    return refreshed_baseline(baseline, view.sums.blocks(edges, champion), ~faulty, since=start, until=end)

@@ -56,6 +56,8 @@ class DriftState(Struct, frozen=True, kw_only=True):
         Degradation since then.
     days
         Days with figures the test has seen.
+    calm_days
+        Days with figures since the last one in warning.
     """
 
     retrain_alarm: bool = False
@@ -66,6 +68,7 @@ class DriftState(Struct, frozen=True, kw_only=True):
     since: float | None = None
     effect: float | None = None
     days: int = 0
+    calm_days: int = 0
     centre: float | None = None
     scale: float | None = None
 
@@ -331,13 +334,20 @@ def run_detector(detector: Detector, values: Iterable[float], day_starts: Iterab
         Epoch second at which each of those days begins.
     """
     starts: list[float] = []
+    calm = 0
     for value, start in zip(values, day_starts, strict=True):
         detector.update(value)
         if not math.isnan(value):
             starts.append(start)
+            calm = 0 if detector.warning_detected else calm + 1
     if not isinstance(detector, DegradationTest):
-        return DriftState(retrain_alarm=detector.drift_detected, warn_alarm=detector.warning_detected, days=len(starts))
+        return DriftState(
+            retrain_alarm=detector.drift_detected,
+            warn_alarm=detector.warning_detected,
+            days=len(starts),
+            calm_days=calm,
+        )
     state = detector.summary()
     onset = detector.onset
     since = starts[-onset] if onset is not None and 0 < onset <= len(starts) else None
-    return msgspec.structs.replace(state, since=since)
+    return msgspec.structs.replace(state, since=since, calm_days=calm)

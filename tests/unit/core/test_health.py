@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demand_maint.config import Config, PolicyConfig
+from demand_maint.core.baseline import due_refresh
 from demand_maint.core.feed import FAULTS, classify
 from demand_maint.core.feed_sums import FeedSums
 from demand_maint.core.health import HealthReport, assess, daily_state, window_health
@@ -204,6 +205,32 @@ def test_the_first_fourteen_days_make_a_baseline_where_there_is_none() -> None:
     assert grown.baseline is not None
     assert grown.baseline.source == "first_days"
     assert grown.degradation == pytest.approx(0.0, abs=0.05)
+
+
+def test_a_baseline_is_refreshed_after_four_calm_weeks_of_the_same_champion() -> None:
+    """A refresh is due only when the last 28 days were this champion's, calm, without feed fault, and not yet counted."""
+    town = Town()
+    town.live((0, 60), 2.1, 4.0)
+    now = START + 60 * DAY + 60.0
+    calm = daily_state(town, BASELINE, now, CONFIG).drift.calm_days
+    assert calm >= 28
+    fresh = due_refresh(town, BASELINE, calm, (), now=now, champion=1, since=START)
+    assert fresh is not None
+    assert fresh.skill == pytest.approx(0.525, abs=0.01)
+    assert fresh.until == START + 60 * DAY
+    for changes in (
+        {"calm_days": 27},
+        {"excluded": ((0, (START + 50 * DAY) // HOUR, (START + 51 * DAY) // HOUR),)},
+        {"since": START + 40 * DAY},
+        {"baseline": fresh},
+    ):
+        given_values: dict[str, Any] = {
+            "baseline": BASELINE,
+            "calm_days": calm,
+            "excluded": (),
+            "since": START,
+        } | changes
+        assert due_refresh(town, now=now, champion=1, **given_values) is None
 
 
 def test_the_interval_holds_the_degradation() -> None:
