@@ -173,14 +173,16 @@ def _tip(title: str, detail: str) -> str:
     return f' data-t="{escape(title, quote=True)}"{more}'
 
 
-def stack(axis: TimeAxis, shares: Sequence[tuple[str, Series]], *, label: str, lanes: Sequence[Lane] = ()) -> str:
-    """Stacked shares of the whole (each 0 .. 1), the first at the bottom."""
-    below: list[float | None] = [0.0 if any(s[i] is not None for _, s in shares) else None for i in range(axis.count)]
+def stack(axis: TimeAxis, shares: Sequence[tuple[str, str, Series]], *, label: str, lanes: Sequence[Lane] = ()) -> str:
+    """Stacked shares of the whole as (CSS class, name, 0 .. 1 a bin), the first at the bottom."""
+    below: list[float | None] = [
+        0.0 if any(s[i] is not None for _, _, s in shares) else None for i in range(axis.count)
+    ]
     body, told = "", []
-    for index, (name, share) in enumerate(shares):
+    for css, name, share in shares:
         above = [None if low is None else low + (share[i] or 0.0) for i, low in enumerate(below)]
-        body += f'<path class="w{index % 8}" d="{area_path(below, above, 1.0)}"/>'
-        told.append(Line(f"w{index % 8}", name, share, tuple(None if v is None else v * 100 for v in share)))
+        body += f'<path class="{css}" d="{area_path(below, above, 1.0)}"/>'
+        told.append(Line(css, name, share, tuple(None if v is None else v * 100 for v in share)))
         below = above
     return (
         f'<div class="chart" tabindex="0" data-told="{_told(told, axis, 1.0, " %")}" role="group" aria-label="{escape(label)}">'

@@ -15,6 +15,17 @@ BUDGET = 300_000
 MAX_PLACES = 60
 MAX_FEATURES = 15
 NEWEST = 12
+MEMBER_CSS = {
+    "champion": "w0",
+    "champion, level-calibrated": "w1",
+    "candidate": "w2",
+    "candidate, level-calibrated": "w3",
+    "base": "w4",
+    "base, level-calibrated": "w5",
+    "previous champion": "w6",
+    "previous champion, level-calibrated": "w8",
+    "seasonal naive": "w7",
+}
 STATUS_WORDS = {
     "healthy": ("good", "Healthy"),
     "degraded": ("warn", "Degraded"),
@@ -188,11 +199,11 @@ def _mark_key(story: Story) -> str:
 
 
 def _line_up_section(story: Story, axis: TimeAxis) -> str:
-    shares = [(member.name, member.weights) for member in story.members]
+    shares = [(MEMBER_CSS.get(member.name, "w7"), member.name, member.weights) for member in story.members]
     if not shares:
         return ""
     lanes = [Lane("Champion", story.reigns)] if story.reigns else []
-    keys = [(f"w{index % 8}", name) for index, (name, _) in enumerate(shares)]
+    keys = [(css, name) for css, name, _ in shares]
     chart = stack(axis, shares, lanes=lanes, label="Share of each forecaster in the served value over time")
     return _section(
         "Who served", legend(keys) + chart, "Each forecaster's share of the served value; live truth moves it."
@@ -347,10 +358,16 @@ def _policy_lead(rows: Sequence[PolicyRow], reference: str) -> str:
     if ours is None or frozen is None or not ours.mae or not frozen.mae or ours is frozen:
         return ""
     gain = 1 - ours.mae / frozen.mae
+    if abs(gain) < 0.005:
+        return f"The default policy is as accurate as the {reference} model: nothing here called for maintenance."
     return (
         f"The default policy's error is {abs(100 * gain):.0f} % {'below' if gain >= 0 else 'above'} that of the {reference} model, "
         f"for {number(ours.training_cpu_seconds)} CPU seconds of training."
     )
+
+
+def _against(share: float) -> str:
+    return f"{100 * share:+.0f} %" if abs(share) >= 0.005 else "\u00b10 %"
 
 
 def _policy_row(row: PolicyRow, best: float | None, reference: float | None) -> str:
@@ -373,4 +390,5 @@ def _policy_row(row: PolicyRow, best: float | None, reference: float | None) -> 
     columns = "".join(f'<td class="num" data-l="{label}">{value}</td>' for label, value in cells)
     css = " class=best" if row.mae is not None and row.mae == best else ""
     note = f"<small>{escape(row.note)}</small>" if row.note else ""
-    return f'<tr{css}><th scope="row">{escape(row.name)}{note}</th>{columns}</tr>'
+    best_tag = '<b class="chip good">best</b>' if css else ""
+    return f'<tr{css}><th scope="row">{escape(row.name)} {best_tag}{note}</th>{columns}</tr>'

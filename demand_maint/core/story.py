@@ -1,5 +1,6 @@
 """What happened in a root, as the report tells it: sums, commits, decisions and serving snapshots in, a `Story` out."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -224,13 +225,13 @@ def _serving(sources: StorySources, bins: _Bins) -> dict[str, Any]:
     at = np.array([snapshot.at for snapshot in sources.snapshots])
     ends = bins.starts + bins.step * DAY
     picked = np.searchsorted(at, ends, side="left") - 1
-    roles = _roles(sources.commits)
     shares: dict[str, list[float]] = {}
     levels = np.full((3, len(ends)), np.nan)
     for index, position in enumerate(picked.tolist()):
         if position < 0:
             continue
         snapshot = sources.snapshots[position]
+        roles = _roles(sources.commits, snapshot.at)
         rows = len(snapshot.places)
         weights = snapshot.weights[:rows].mean(axis=0) if rows else snapshot.weights[-1]
         for member, weight in zip(snapshot.members, weights.tolist(), strict=True):
@@ -258,10 +259,12 @@ def _serving(sources: StorySources, bins: _Bins) -> dict[str, Any]:
     }
 
 
-def _roles(commits: Sequence[Commit]) -> dict[int, str]:
-    """Role in which each version last stood beside the champion."""
+def _roles(commits: Sequence[Commit], at: float) -> dict[int, str]:
+    """Role of each version in the line-up that was in force at a moment."""
     words = {"candidate": "candidate", "base": "base", "previous": "previous champion"}
-    return {entry.version: words[entry.role] for commit in commits for entry in commit.line_up if entry.role in words}
+    last = bisect_right(commits, at, key=lambda commit: commit.at)
+    line_up = commits[last - 1].line_up if last else ()
+    return {entry.version: words[entry.role] for entry in line_up if entry.role in words}
 
 
 def _member_name(version: int, roles: Mapping[int, str], snapshot: ServingSnapshot, *, calibrated: bool) -> str:
