@@ -39,12 +39,12 @@ def main() -> None:
             codes = np.tile(codes, rounds)
             source = [codes, predicted, actual, times]
             target = [np.empty_like(column) for column in source]
-            spent["memcpy"].append(measured(lambda: [np.copyto(t, s) for t, s in zip(target, source, strict=True)], count))
-            spent["columns"].append(measured(lambda: monitor.journal.log_columns(codes, times, predicted, actual), count))
+            spent["memcpy"].append(measured(count, copy_all, target, source))
+            spent["columns"].append(measured(count, monitor.journal.log_columns, codes, times, predicted, actual))
             other = ModelMonitor(Path(root) / "b", config, clock)
-            spent["frame"].append(measured(lambda: other.log_many(frame), count))
+            spent["frame"].append(measured(count, other.log_many, frame))
             store = ObservationStore(Door(Path(root) / "a"), config, TimeGrid("UTC", 60))
-            spent["drain"].append(measured(lambda: store.drain(clock.now(), lead=False, gentle=False), count))
+            spent["drain"].append(measured(count, store.drain, clock.now(), lead=False, gentle=False))
             spent["late"].append(late(Path(root) / "c", codes, times, predicted, actual, names))
             monitor.close()
             other.close()
@@ -63,11 +63,17 @@ def main() -> None:
     show("batch", rows, as_json=options.json)
 
 
-def measured(function: Any, count: int) -> float:
+def measured(count: int, function: Any, *arguments: Any, **options: Any) -> float:
     """Nanoseconds per record."""
     begin = time.perf_counter_ns()
-    function()
+    function(*arguments, **options)
     return (time.perf_counter_ns() - begin) / count
+
+
+def copy_all(targets: list[Any], sources: list[Any]) -> None:
+    """Copy column by column."""
+    for target, source in zip(targets, sources, strict=True):
+        np.copyto(target, source)
 
 
 def late(root: Path, codes: Any, times: Any, predicted: Any, actual: Any, names: list[str]) -> float:
@@ -79,7 +85,7 @@ def late(root: Path, codes: Any, times: Any, predicted: Any, actual: Any, names:
     store = ObservationStore(Door(root), config, TimeGrid("UTC", 60))
     store.drain(clock.now(), lead=False, gentle=False)
     monitor.journal.log_columns(codes, times, None, actual)
-    found = measured(lambda: store.drain(clock.now(), lead=False, gentle=False), len(codes))
+    found = measured(len(codes), store.drain, clock.now(), lead=False, gentle=False)
     monitor.close()
     return found
 

@@ -42,7 +42,13 @@ async def measure(records: int, repeat: int) -> list[dict[str, Any]]:
                 busy += await ticks(asyncio.ensure_future(asyncio.to_thread(monitor.drain)), 0)
     busy.sort()
     return [
-        {"what": name, "p50 ms": percentile(v, 0.5) / 1e6, "p99 ms": percentile(v, 0.99) / 1e6, "max ms": v[-1] / 1e6, "ticks": len(v)}
+        {
+            "what": name,
+            "p50 ms": percentile(v, 0.5) / 1e6,
+            "p99 ms": percentile(v, 0.99) / 1e6,
+            "max ms": v[-1] / 1e6,
+            "ticks": len(v),
+        }
         for name, v in (("idle loop", idle), (f"while a thread drains {records:,} records", busy))
     ]
 

@@ -17,7 +17,9 @@ def filled_root(records: int, places: int, *, keep: str = "") -> tuple[Path, Con
     """Root with `records` complete pairs of `places` places spread over seven days."""
     rounds = max(records // places, 1)
     step = max(DAYS * 86400 // rounds, 1)
-    config = Config(step="1m" if step >= 60 else "30s" if step >= 30 else "1s", monitor=MonitorConfig(segment_records=1 << 18))
+    config = Config(
+        step="1m" if step >= 60 else "30s" if step >= 30 else "1s", monitor=MonitorConfig(segment_records=1 << 18)
+    )
     clock = VirtualClock(float(START + DAYS * 86400 - 1))
     root = Path(keep or tempfile.mkdtemp(prefix="demand-maint-bench-")) / f"{records}-{places}"
     if (root / "done").exists():
@@ -32,7 +34,8 @@ def filled_root(records: int, places: int, *, keep: str = "") -> tuple[Path, Con
             predicted = 100 + rng.normal(size=count * places) * 10
             actual = predicted + rng.normal(size=count * places) * 5
             monitor.journal.log_columns(np.tile(codes, count), times, predicted, actual)
-            if first % (10 * batch) == 0:
-                monitor.drain()
+            clock.set(times[-1] + step)
+            monitor.drain()
+        clock.set(float(START + DAYS * 86400 - 1))
     (root / "done").write_text("")
     return root, config, clock

@@ -23,7 +23,10 @@ def timed(function: Any, rounds: int) -> float:
 def main() -> None:
     """Measure and print."""
     options = arguments(
-        __doc__ or "", records=(10_000_000, "records in the window"), places=(1000, "places"), root=("", "keep the data here")
+        __doc__ or "",
+        records=(10_000_000, "records in the window"),
+        places=(1000, "places"),
+        root=("", "keep the data here"),
     )
     root, config, clock = filled_root(options.records, options.places, keep=options.root)
     rows: list[dict[str, Any]] = []

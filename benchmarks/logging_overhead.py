@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import PEERS, Missing
+from benchmarks.peers import PEERS, MissingPeerError
 from benchmarks.timing import arguments, interleaved, median, percentile, ratio, show
 from demand_maint._storage.door import Door
 from demand_maint._storage.journal import Journal
@@ -31,7 +31,7 @@ class Floor:
 
 
 def shared(log: Callable[..., Any]) -> Callable[[int], None]:
-    """A collection round: text places, one timestamp object for all."""
+    """Make a collection round: text places, one timestamp object for all."""
     now = datetime.now(UTC)
     places = [f"place {i}" for i in range(100)]
 
@@ -56,7 +56,7 @@ def distinct(log: Callable[..., Any]) -> Callable[[int], None]:
 
 
 def with_features(journal: Journal, features: Any) -> Callable[[int], None]:
-    """A prediction with its feature row."""
+    """Make predictions with their feature row."""
     now = datetime.now(UTC)
 
     def work(count: int) -> None:
@@ -130,7 +130,11 @@ def main() -> None:
         for name, values in found.items():
             row: dict[str, Any] = {"what": name, "ns": median(values), "ratio": ratio(values, floor)}
             if name.startswith("ours, round"):
-                row |= {"p99 ns": percentile(calls, 0.99), "p99.99 ns": percentile(calls, 0.9999), "max ns": float(calls[-1])}
+                row |= {
+                    "p99 ns": percentile(calls, 0.99),
+                    "p99.99 ns": percentile(calls, 0.9999),
+                    "max ns": float(calls[-1]),
+                }
                 row |= {"disk B": 32, "memory B": 39, f"of {SURVIVORS} after kill -9": survivors("ours")}
             rows.append(row)
         if options.peers:
@@ -148,7 +152,7 @@ def peer_rows(root: Path, records: int, floor: list[float]) -> list[dict[str, An
         directory.mkdir()
         try:
             log = peer.open(directory)
-        except Missing as missing:
+        except MissingPeerError as missing:
             rows.append({"what": name, "ns": f"not installed: {missing}"})
             continue
         count = max(records // peer.slowness // 100 * 100, 100)

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PEERS", "Missing", "Peer", "die_logging"]
+__all__ = ["PEERS", "MissingPeerError", "Peer", "die_logging"]
 
 Log = Callable[..., Any]
 
 
-class Missing(Exception):
+class MissingPeerError(Exception):
     """The package is not installed; `demand-maint[bench]` brings it."""
 
 
@@ -99,7 +99,9 @@ def _sqlite_count(root: Path) -> int:
 
 
 def _logging(root: Path) -> Log:
-    logger = logging.Logger("peer")
+    logger = logging.getLogger(f"peer.{id(root)}")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
     logger.addHandler(logging.FileHandler(root / "log.txt"))
     return lambda place_id, timestamp, predicted, actual: logger.info(
         "%s %s %s %s", place_id, timestamp, predicted, actual
@@ -124,9 +126,14 @@ def _river(root: Path) -> Log:
     try:
         from river import metrics, utils
     except ImportError as error:
-        raise Missing("river") from error
+        raise MissingPeerError("river") from error
     rolling = utils.Rolling(metrics.MAE(), window_size=10_000)
-    return lambda place_id, timestamp, predicted, actual: rolling.update(actual, predicted)
+
+    def log(place_id: Any, timestamp: Any, predicted: Any, actual: Any) -> None:
+        del place_id, timestamp
+        rolling.update(actual, predicted)
+
+    return log
 
 
 def _prometheus(root: Path) -> Log:
@@ -134,9 +141,14 @@ def _prometheus(root: Path) -> Log:
     try:
         from prometheus_client import CollectorRegistry, Histogram
     except ImportError as error:
-        raise Missing("prometheus-client") from error
+        raise MissingPeerError("prometheus-client") from error
     errors = Histogram("error", "absolute error", ["place"], registry=CollectorRegistry())
-    return lambda place_id, timestamp, predicted, actual: errors.labels(place_id).observe(abs(predicted - actual))
+
+    def log(place_id: Any, timestamp: Any, predicted: Any, actual: Any) -> None:
+        del timestamp
+        errors.labels(place_id).observe(abs(predicted - actual))
+
+    return log
 
 
 def _polars(root: Path) -> Log:

@@ -43,7 +43,11 @@ def main() -> None:
         {"what": "metrics ready", "ms": median(ready), "rows": rows},
         {"what": "all rows of the window in memory", "ms": median(frame), "rows": rows},
         {"what": "truth of one day, nothing in memory yet", "ms": one_day, "rows": found},
-        {"what": "memory per row, bytes (columns; peak growth of the process)", "ms": f"{bytes_a_row:.1f}; {grown:.1f}", "rows": rows},
+        {
+            "what": "memory per row, bytes (columns; peak growth of the process)",
+            "ms": f"{bytes_a_row:.1f}; {grown:.1f}",
+            "rows": rows,
+        },
     ]
     show("startup", result, as_json=options.json)
 

@@ -54,8 +54,8 @@ class Cells:
 
     def sum(self, values: NDArray[Any]) -> Floats:
         """Sum of `values`, one per row, per cell."""
-        total: Floats = np.bincount(self._index, values.astype(np.float64, copy=False), self._length)
-        return total
+        # weighted, so that the result is float64 whatever its stub says
+        return np.asarray(np.bincount(self._index, values, self._length), dtype=np.float64)
 
     def extreme(self, values: Floats, operate: Any, table: Floats) -> None:
         """Widen `table`, one value per cell, by `values`."""

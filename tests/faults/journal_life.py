@@ -73,7 +73,8 @@ def main() -> None:
         _, status = os.waitpid(child, 0)
         acknowledged = _ACK.unpack_from(shared, 0)[0]
         ack_file.write_text(str(acknowledged))
-        print(acknowledged, os.waitstatus_to_exitcode(status), flush=True)
+        sys.stdout.write(f"{acknowledged} {os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

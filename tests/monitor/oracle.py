@@ -1,6 +1,6 @@
 """The monitor's rules on plain dictionaries: slow, obvious, and compared with the real thing."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,7 @@ class Oracle:
 
     def sums(self, start: float = 0, end: float = 1e12, version: int | None = None) -> dict[str, float]:
         """The figures of `WindowSums` over slots in a range."""
-        out: Counter[str] = Counter()
+        out: defaultdict[str, float] = defaultdict(float)
         for key, row in self.rows.items():
             if not start <= key[1] < end or row.predicted is None or (version is not None and row.version != version):
                 continue

@@ -46,7 +46,7 @@ def test_four_threads_lose_and_mangle_nothing(tmp_path: Path, big: bool) -> None
         thread.start()
     for thread in threads:
         thread.join()
-    rows = [part for part in Drain(door, []).read(0.0)]
+    rows = list(Drain(door, []).read(0.0))
     predicted = np.concatenate([part.rows.predicted for part in rows])
     actual = np.concatenate([part.rows.actual for part in rows])
     assert sorted(predicted.tolist()) == [float(i) for i in range(4 * count)]
@@ -89,7 +89,11 @@ def written(tmp_path: Path, *, features: bool) -> tuple[Path, int]:
         else:
             journal.log("a", START + i, float(i + 1), 1.0)
     journal.close()
-    name = next(n for n in door.listdir(f"{JOURNAL}/{journal.writer}") if n.startswith("b" if features else "r") and n.endswith("0.seg"))
+    name = next(
+        n
+        for n in door.listdir(f"{JOURNAL}/{journal.writer}")
+        if n.startswith("b" if features else "r") and n.endswith("0.seg")
+    )
     return door.path(f"{JOURNAL}/{journal.writer}/{name}"), 80 if features else RECORD_BYTES
 
 
@@ -172,6 +176,11 @@ def test_a_damaged_sealed_file_is_set_aside_and_the_rest_keeps_working(tmp_path:
     assert (tmp_path / "logs/quarantine" / first.name).exists()
 
 
+def state_of(journal: Journal) -> bool:
+    """Whether records wait in memory."""
+    return journal.degraded is not None
+
+
 class FullDisk(Disk):
     """A disk with no room for new files or bytes while `full`."""
 
@@ -190,7 +199,9 @@ class FullDisk(Disk):
         super().write(descriptor, data)
 
 
-def test_a_full_disk_is_ridden_out_in_memory_and_heals_by_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_is_ridden_out_in_memory_and_heals_by_itself(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Nothing raises, records wait in memory, one line tells of each change, and all are on disk in the end."""
     disk, clock = FullDisk(), VirtualClock(START)
     journal = Journal(Door(tmp_path, disk), SMALL, clock=clock)
@@ -203,12 +214,12 @@ def test_a_full_disk_is_ridden_out_in_memory_and_heals_by_itself(tmp_path: Path,
         journal.log("a" if i % 2 else f"new place {i}", START, float(i), 0.0)
         journal.log_prediction("a", START, float(i + 1000), (1.0, 2.0))
     journal.log_served(["a", "z"], START, np.array([7000.0, 7001.0]), np.ones((2, 1), np.float32), 1)
-    assert journal.degraded is not None
+    assert state_of(journal)
     assert journal.held > 0
     disk.full = False
     clock.advance(5)
     journal.log("a", START, 5000.0, 0.0)
-    assert journal.degraded is None
+    assert not state_of(journal)
     assert journal.held == journal.dropped == 0
     assert [state is None for state in states] == [False, True]
     assert sum("journal_" in record.message for record in caplog.records) == 2

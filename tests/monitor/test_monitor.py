@@ -90,7 +90,8 @@ def test_places_one_and_text_one_differ_and_numpys_numbers_do_not(tmp_path: Path
             monitor.log_actual(place, START, 1.0)
         monitor.log_actual("1", START, 2.0)
         monitor.log_actual(np.str_("1"), START, 2.0)
-        for nonsense in (True, np.True_, None, 1.5, b"1", [], float("nan")):
+        hostile: tuple[Any, ...] = (True, np.True_, None, 1.5, b"1", [], float("nan"))
+        for nonsense in hostile:
             monitor.log_actual(nonsense, START, 3.0)
         assert monitor.counts()["orphans"] == 2
         assert monitor.counts()["refused"] == 7
@@ -106,7 +107,8 @@ def test_hostile_values_never_raise_and_never_reach_a_metric(tmp_path: Path, clo
             monitor.log_prediction_vs_actual(0, START + 30 * HOUR, value, value)
             monitor.log_prediction(1, START + 30 * HOUR, value)
             monitor.log_actual(2, START + 30 * HOUR, value)
-        for stamp in (None, "soon", float("nan"), 1e30, -5, True, 10**400, [], {}):
+        stamps: tuple[Any, ...] = (None, "soon", float("nan"), 1e30, -5, True, 10**400, [], {})
+        for stamp in stamps:
             monitor.log_prediction_vs_actual(0, stamp, 1.0, 1.0)
         health = monitor.get_model_health(details=True)
         assert (health["n"], health["mae"]) == (before["n"], before["mae"])

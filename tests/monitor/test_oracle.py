@@ -22,7 +22,12 @@ from demand_maint.testing import VirtualClock
 
 PLACES: list[Any] = [1, "1", 0, "harbour", 7]
 # around changes of daylight saving in Berlin, New York and Lord Howe
-STARTS = {"UTC": 1_700_000_000, "Europe/Berlin": 1_698_530_000, "America/New_York": 1_710_040_000, "Australia/Lord_Howe": 1_712_400_000}
+STARTS = {
+    "UTC": 1_700_000_000,
+    "Europe/Berlin": 1_698_530_000,
+    "America/New_York": 1_710_040_000,
+    "Australia/Lord_Howe": 1_712_400_000,
+}
 places = st.sampled_from(PLACES)
 hours = st.integers(min_value=0, max_value=24 * 16)
 values = st.integers(min_value=-3, max_value=9).map(float)
