@@ -25,7 +25,7 @@ __all__ = ["DemandFeatures", "FeatureBuilder", "LiveFeatureBuilder", "load_build
 
 Place = int | str
 # cells of one dense table, and keys of one pass, during a vectorised build
-_CELLS = 8_000_000
+_CELLS = 4_000_000
 _KEYS = 65_536
 
 
@@ -204,6 +204,8 @@ class _Live:
         self.pool = Lookback(1, self._columns)
         self._totals = np.zeros(self._columns, dtype=np.int64)
         self._present = np.zeros(self._columns, dtype=np.int64)
+        # values far ahead of all others, by place and slot
+        self._aside: dict[tuple[tuple[type, Place], int], int] = {}
 
     def codes(self, place_ids: Sequence[Place]) -> Ints:
         """Row of each place."""
@@ -214,6 +216,22 @@ class _Live:
         """Set one cell; what is older than the tables reach back is passed over."""
         if not self._code:
             self.origin = index - self._keep
+        if index - self.origin >= self._columns + self._keep:
+            for (other, ahead), value in self._borne_out(key, index, units).items():
+                self._set(other, ahead, value)
+        else:
+            self._set(key, index, units)
+
+    def _borne_out(self, key: tuple[type, Place], index: int, units: int) -> dict[tuple[tuple[type, Place], int], int]:
+        """Hold a leap ahead back until a second slot lands there: after a long pause one does, after a wrong clock none."""
+        self._aside = {held: value for held, value in self._aside.items() if abs(held[1] - index) <= self._keep}
+        self._aside[key, index] = units
+        if len({ahead for _, ahead in self._aside}) < 2:
+            return {}
+        landed, self._aside = self._aside, {}
+        return landed
+
+    def _set(self, key: tuple[type, Place], index: int, units: int) -> None:
         column = index - self.origin
         if column >= self._columns:
             self._forget(column - self._keep)

@@ -155,6 +155,22 @@ def test_order_of_arrival_does_not_matter(values: list[tuple[int, float]], order
     np.testing.assert_array_equal(live.rows(["p"], [key]), matrix(built, history, keys))
 
 
+def test_one_stamp_from_the_far_future_does_no_harm() -> None:
+    """A single slot years ahead, as a wrong clock makes it, wipes nothing out; after a real pause of years two slots go on."""
+    grid = TimeGrid("UTC", 3600)
+    features = DemandFeatures(grid, DAY)
+    features.observe("a", START, 5.0)
+    for _ in range(3):
+        features.observe("a", START + 9 * 365 * DAY, 1.0)
+    features.observe("a", START + 3600, 7.0)
+    lag = features.names.index("lag_1d")
+    assert [features.row("a", START + DAY + hours * 3600)[lag] for hours in (0, 1)] == [5.0, 7.0]
+    later = START + 2 * 365 * DAY
+    features.observe("a", later, 8.0)
+    features.observe("a", later + 3600, 9.0)
+    assert [features.row("a", later + DAY + hours * 3600)[lag] for hours in (0, 1)] == [8.0, 9.0]
+
+
 def test_a_correction_replaces_the_first_value() -> None:
     """A second actual for a slot wins, live and built alike, and moves the pool too."""
     grid = TimeGrid("UTC", 3600)
