@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from demand_maint.core.baseline import baseline_from_errors
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import Baseline
 
@@ -59,11 +60,15 @@ def make_baseline(
         return Baseline(mae=figures["mae"], skill=skill, naive_mae=naive_mae, n=len(predicted), source=source)
     stamps = frame["timestamp"].to_numpy().astype(np.float64)
     days = grid.day(stamps)
+    actual = frame["actual"].to_numpy().astype(np.float64)
+    start = baseline_from_errors(stamps, np.abs(predicted - actual), np.abs(_naive(frame) - actual), actual, grid)
     return Baseline(
         mae=figures["mae"],
         skill=skill,
         naive_mae=naive_mae,
         log_scale=_daily_log_scale(frame, predicted, days),
+        log_centre=None if start is None else start.log_centre,
+        log_days=0 if start is None else start.log_days,
         n=len(predicted),
         days=len(np.unique(days)),
         since=float(stamps.min()),
