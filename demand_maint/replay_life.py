@@ -7,6 +7,7 @@ and journalled. Nothing here decides anything.
 
 import math
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,11 +146,13 @@ class Life:
     served: Floats = field(init=False)
     pool: InPlacePool = field(default_factory=InPlacePool)
     _counts: _Counts = field(default_factory=_Counts)
+    _cpu: float = 0.0
 
     def run(self) -> PolicyResult:
         """Live from the table's start to its end, or until stopped."""
         stopwatch = SystemClock()
         began = stopwatch.monotonic()
+        self._cpu = time.thread_time()
         self.served = np.full(len(self.table), np.nan)
         if not self.policy.models or self.first is None:
             self.served[:] = self.table.naive
@@ -251,6 +254,7 @@ class Life:
             checks=counts.checks,
             drift_episodes=counts.drift_episodes,
             wall_seconds=wall,
+            cpu_seconds=time.thread_time() - self._cpu,
             complete=until is None,
             until=until,
             root=str(self.root) if self.policy.models else None,

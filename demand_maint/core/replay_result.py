@@ -54,6 +54,8 @@ class PolicyResult(Struct, frozen=True, kw_only=True):
         What became of them.
     false_alarms
         Trainings that did not help within 14 days: rejected or failed, or no better there than the champion they were to follow.
+    wall_seconds, cpu_seconds
+        The whole life, fits included.
     complete
         False where the replay was interrupted; `until` (epoch seconds) is how far it came.
     """
@@ -78,6 +80,7 @@ class PolicyResult(Struct, frozen=True, kw_only=True):
     drift_episodes: int = 0
     worst_places: tuple[PlaceScore, ...] = ()
     wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
     complete: bool = True
     until: float | None = None
     root: str | None = None
