@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from demand_maint.errors import AttachError
 
-__all__ = ["Attachment", "Collector", "Maintenance", "attachment_of", "check_attachable", "mark", "unmark"]
+__all__ = ["Attachment", "Collector", "Maintenance", "News", "attachment_of", "check_attachable", "mark", "unmark"]
 
 METHOD: Final = "collect_for_all_venues"
 MARK: Final = "_demand_maint_runtime"
@@ -42,6 +42,16 @@ class Maintenance(Protocol):
         """News for a collection's result: an outcome nobody has seen yet, ``{"status": "running"}``, or nothing."""
 
 
+class News(Protocol):
+    """Where the wrapper of a collection looks for news."""
+
+    #: Whether there are any; a plain attribute, so that looking costs next to nothing.
+    stirring: bool
+
+    def news(self) -> dict[str, Any] | None:
+        """Return an outcome nobody has seen yet, ``{"status": "running"}``, or nothing."""
+
+
 @runtime_checkable
 class Collector(Protocol):
     """A collector that knows of maintenance: it is told when it begins and when it ends."""
@@ -63,16 +73,14 @@ class Attachment:
     maintenance
         What it is given.
     news
-        A shorter way to ``maintenance.maintenance``.
+        What a collection's result is told.
     """
 
-    def __init__(
-        self, collector: Any, maintenance: Maintenance, news: Callable[[], dict[str, Any] | None] | None = None
-    ) -> None:
+    def __init__(self, collector: Any, maintenance: Maintenance, news: News) -> None:
         check_attachable(collector)
         self._collector = collector
         self._maintenance = maintenance
-        self._news = news or maintenance.maintenance
+        self._news = news
         self._saved: dict[str, Any] = {}
         self._given: dict[str, Any] = {}
         self._on = True
@@ -134,25 +142,31 @@ class Attachment:
         return getattr(self._collector, "__dict__", {}).get(name, _ABSENT)
 
     def _wrapper(self, collect: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap `collect`; what stands here costs every collection, so that the usual case takes one call and no other."""
+        """Wrap `collect`; as this costs every collection, one argument goes on as one, and only news are asked for."""
         attachment, news = self, self._news
         if inspect.iscoroutinefunction(collect):
 
             @functools.wraps(collect)
-            async def acollect(*arguments: Any, **named: Any) -> Any:
-                result = await collect(*arguments, **named)
+            async def acollect(first: Any = _ABSENT, /, *rest: Any, **named: Any) -> Any:
+                if first is _ABSENT or rest or named:
+                    result = await collect(*(() if first is _ABSENT else (first, *rest)), **named)
+                else:
+                    result = await collect(first)
                 if type(result) is dict and attachment._on:
-                    result["maintenance"] = news()
+                    result["maintenance"] = news.news() if news.stirring else None
                     return result
                 return attachment._told(result)
 
             return acollect
 
         @functools.wraps(collect)
-        def collect_and_tell(*arguments: Any, **named: Any) -> Any:
-            result = collect(*arguments, **named)
+        def collect_and_tell(first: Any = _ABSENT, /, *rest: Any, **named: Any) -> Any:
+            if first is _ABSENT or rest or named:
+                result = collect(*(() if first is _ABSENT else (first, *rest)), **named)
+            else:
+                result = collect(first)
             if type(result) is dict and attachment._on:
-                result["maintenance"] = news()
+                result["maintenance"] = news.news() if news.stirring else None
                 return result
             return attachment._told_later(result) if inspect.isawaitable(result) else attachment._told(result)
 
@@ -165,9 +179,9 @@ class Attachment:
         if not self._on or not isinstance(result, Mapping):
             return result
         if isinstance(result, dict):
-            result["maintenance"] = self._news()
+            result["maintenance"] = self._news.news()
             return result
-        return {**result, "maintenance": self._news()}
+        return {**result, "maintenance": self._news.news()}
 
 
 def mark(collector: Any, holder: Any) -> None:

@@ -49,6 +49,8 @@ class Checks:
         on_checked: Callable[[float], None],
     ) -> None:
         self.paused = False
+        #: Whether `news` would return anything.
+        self.stirring = False
         self.leads = False
         self.last: dict[str, Any] | None = None
         self.last_at: float | None = None
@@ -87,6 +89,7 @@ class Checks:
         if self._news is None:
             return None if self._current is None else self.running
         news, self._news = self._news, None
+        self.stirring = self._current is not None
         return news
 
     def lead(self, last_check_at: float | None) -> None:
@@ -145,6 +148,7 @@ class Checks:
 
     async def _check(self, request: _Request) -> None:
         self._current, self._since = request, self._clock.now()
+        self.stirring = True
         try:
             result = await self._cycle.run(request.force)
         except asyncio.CancelledError:

@@ -283,7 +283,7 @@ class MaintenanceRuntime:
             self._ticker.start()
             await self._errands.run(self._upkeep.begin)
             if self._collector is not None:
-                self._attachment = Attachment(self._collector, self, self._checks.news)
+                self._attachment = Attachment(self._collector, self, self._checks)
         except BaseException:
             if self._ticker is not None:
                 self._ticker.stop()
