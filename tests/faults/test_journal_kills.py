@@ -5,11 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import journal_life as life
 import numpy as np
 import polars as pl
-
-sys.path.insert(0, str(Path(__file__).parent))
-import journal_life as life
 
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.testing import VirtualClock

@@ -1,21 +1,18 @@
 """Whatever comes in whatever order, the monitor's sums are those of a plain dictionary."""
 
 import shutil
-import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from dictionary_oracle import Oracle
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-sys.path.insert(0, str(Path(__file__).parent))
-from oracle import Oracle
-
+from demand_maint._storage.disk import Disk
 from demand_maint.config import Config, MonitorConfig
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.testing import VirtualClock
@@ -163,12 +160,19 @@ class MonitorMachine(RuleBasedStateMachine):
         assert len(self.monitor.truth()) == truths
 
 
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here is about power loss, so nothing waits for the platter."""
+    monkeypatch.setattr(Disk, "sync", lambda self, descriptor: None)
+    monkeypatch.setattr(Disk, "sync_dir", lambda self, path: None)
+
+
 def test_any_history_of_events_gives_the_figures_of_a_dictionary(big: bool) -> None:
     """Late, repeated, corrected, foreign and hostile events, restarts and zones with daylight saving change nothing."""
     run_state_machine_as_test(
         MonitorMachine,
         settings=settings(
-            max_examples=3000 if big else 25,
+            max_examples=3000 if big else 30,
             stateful_step_count=40 if big else 25,
             deadline=None,
             suppress_health_check=list(HealthCheck),
