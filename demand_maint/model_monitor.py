@@ -485,8 +485,8 @@ class ModelMonitor:
             return ()
 
     def _daily_state(self, judge: _Judge, now: float) -> DailyState:
-        day = int(self.grid.day(np.array([now]))[0])
-        key = (self._store.metrics.past_changes, day, judge)
+        # hourly, since a feed that breaks during the day has to be named by the next check
+        key = (self._store.metrics.past_changes, int(now // 3600), judge)
         if self._daily is None or self._daily[0] != key:
             daily = daily_state(self, judge.baseline, now, self.config, judge.champion, judge.since)
             self._daily = (key, daily)
