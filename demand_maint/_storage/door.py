@@ -79,9 +79,9 @@ class Door:
     Parameters
     ----------
     root
-        Folder that nothing leaves. It is made on the first write.
+        Folder that nothing leaves; it is made on the first write.
     disk
-        The raw calls; tests pass one that records or fails.
+        The raw calls.
     """
 
     __slots__ = ("_prefix", "disk", "root")
@@ -306,9 +306,7 @@ class Door:
         try:
             yield rel
         finally:
-            if os.path.isdir(path):
-                with contextlib.suppress(OSError):  # the sweep of the next start removes it
-                    self._remove(path)
+            self._remove_quietly(path)
             if descriptor is not None:
                 self.disk.close(descriptor)
 
@@ -372,37 +370,34 @@ class Door:
                 continue
             if self._is_held(descriptor, temp):
                 return descriptor, temp
-            self.disk.close(descriptor)
 
     def _new_directory(self, parent: str) -> tuple[str, int | None]:
         while True:
             rel = f"{parent}/{_temp_name('building')}"
             path = self._safe(rel)
             self.disk.make_dir(path)
+            if os.name == "nt":  # opens no directories
+                return rel, None
             try:
                 descriptor = self.disk.open_read(path)
             except FileNotFoundError:
                 continue
             except OSError:
-                if os.name == "nt":  # opens no directories
-                    return rel, None
+                self._remove_quietly(path)
                 raise
             if self._is_held(descriptor, path):
                 return rel, descriptor
-            self.disk.close(descriptor)
 
     def _is_held(self, descriptor: int, path: str) -> bool:
-        """Lock what was just made; ``False`` where a sweep has it or had it, for then it goes."""
+        """Lock what was just made; where a sweep has it or had it, close it and say ``False``."""
         try:
-            if not self.disk.lock(descriptor):
-                return False
+            mine = self.disk.lock(descriptor)
         except OSError:  # no locks of this kind here, so nobody sweeps by them
+            mine = True
+        if mine and os.path.lexists(path):
             return True
-        try:
-            self.disk.stat(path)
-        except FileNotFoundError:
-            return False
-        return True
+        self.disk.close(descriptor)
+        return False
 
     def _fill(self, descriptor: int, path: str, data: bytes, *, sync: bool) -> None:
         try:
@@ -416,6 +411,10 @@ class Door:
     def _discard(self, path: str) -> None:
         with contextlib.suppress(OSError):  # already in place, or left for the sweep of the next start
             self.disk.unlink(path)
+
+    def _remove_quietly(self, path: str) -> None:
+        with contextlib.suppress(OSError):  # the sweep of the next start removes what is left
+            self._remove(path)
 
     def _remove(self, path: str) -> None:
         """Remove an entry and what is in it; what somebody else removed meanwhile is gone as well."""
