@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from demand_maint.clock import Clock, SystemClock
 from demand_maint.config import Config
 from demand_maint.core.events import MaintenanceEvent, StorageDegraded, StorageRecovered
+from demand_maint.errors import UnsupportedFilesystemError
 from demand_maint.log import get_logger
 
 __all__ = ["Parts", "Upkeep"]
@@ -120,7 +121,12 @@ class Upkeep:
 
     def begin(self) -> None:
         """Take the first turn in the calling thread; a root that cannot be maintained at all is refused here."""
-        self._try_lead()
+        try:
+            self._try_lead()
+        except UnsupportedFilesystemError:
+            raise
+        except Exception:  # a disk that is full or away just now: the turn below tells of it, later ones try again
+            self.leads = False
         self.turn()
 
     def start(self) -> None:
