@@ -122,7 +122,7 @@ def daily_state(
         baseline, have = first_days_baseline(view, since=start, now=now, champion=champion)
     feed = feed_state(view, now, config.horizon_seconds) if policy.feed_fault_guard else FeedState()
     drift = DriftState()
-    if policy.sequential_test:
+    if _tested(policy):
         drift = _drift(view, baseline, now, config, champion, since, feed, detector)
     places: tuple[PlaceHealth, ...] = ()
     if policy.method != "raw":
@@ -236,6 +236,11 @@ def window_health(
     )
 
 
+def _tested(policy: PolicyConfig) -> bool:
+    """Whether a status needs the sequential test; the raw method is the user's document, which has thresholds only."""
+    return policy.sequential_test and policy.method != "raw"
+
+
 def _adjusts(policy: PolicyConfig, baseline: Baseline | None) -> bool:
     return policy.method == "difficulty_adjusted" and baseline is not None and baseline.skill is not None
 
@@ -311,9 +316,9 @@ def _status(figures: _Figures, daily: DailyState, policy: PolicyConfig, age: flo
     level, drift = figures.degradation, daily.drift
     critical = policy.critical_degradation is not None and level > policy.critical_degradation
     moderate = policy.suggest_degradation is not None and level > policy.suggest_degradation
-    if critical and (drift.retrain_alarm or not policy.sequential_test):
+    if critical and (drift.retrain_alarm or not _tested(policy)):
         return "critical", ""
-    if (moderate or critical) and (drift.warn_alarm or not policy.sequential_test):
+    if (moderate or critical) and (drift.warn_alarm or not _tested(policy)):
         unproven = "; the test of the retrain grade has not fired" if critical else ""
         return "degraded", unproven.removeprefix("; ")
     if moderate or critical:

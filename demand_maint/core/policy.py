@@ -212,7 +212,7 @@ def _moderate_drift(s: Situation) -> str | None:
     if s.health.status not in {"degraded", "critical"}:
         return None
     limit = s.policy.suggest_degradation
-    if s.policy.sequential_test and limit is not None:
+    if s.policy.sequential_test and s.policy.method != "raw" and limit is not None:
         recent = s.health.recent_degradation
         if recent is None or recent <= limit:
             return None

@@ -123,9 +123,10 @@ def test_a_bad_model_is_critical_only_once_the_test_has_fired() -> None:
     assert quiet.status in {"healthy", "insufficient_data"}
 
 
-def test_the_literal_mode_is_the_users_document() -> None:
+@pytest.mark.parametrize("policy", [PolicyConfig.literal(), PolicyConfig(method="raw")])
+def test_the_literal_mode_is_the_users_document(policy: PolicyConfig) -> None:
     """Raw 7-day MAE against the baseline, `>` 15 and 25 %, no test, no adjustment."""
-    literal = Config(policy=PolicyConfig.literal())
+    literal = Config(policy=policy)
     for error, status in ((2.29, "healthy"), (2.31, "degraded"), (2.49, "degraded"), (2.51, "critical")):
         town = Town()
         town.live((0, 10), error, 1.0, noise=0.0)
