@@ -47,18 +47,21 @@ class LevelCalibration:
     prior_days
         A place's own ratio and the pooled one weigh the same when the place has this many days of evidence of the average
         place's size.
+    unit_days
+        The pooled ratio and 1 weigh the same when the pool has this many days of evidence: a new model is believed to be right.
     low, high
         No level leaves this range.
 
     Examples
     --------
-    >>> levels = LevelCalibration(prior_days=0.0).levels(np.array([120.0, 50.0]), np.array([100.0, 100.0]), days=7.0)
+    >>> levels = LevelCalibration(prior_days=0.0, unit_days=0.0).levels(np.array([120.0, 50.0]), np.array([100.0, 100.0]), days=7.0)
     >>> levels.round(2).tolist()
     [1.2, 0.5, 0.85]
     """
 
     half_life_days: float = 7.0
     prior_days: float = 3.0
+    unit_days: float = 1.0
     low: float = 0.3
     high: float = 3.0
 
@@ -73,9 +76,10 @@ class LevelCalibration:
             How long evidence has been coming in, in days.
         """
         total = float(forecast.sum())
-        pooled = float(actual.sum()) / total if total > 0 else 1.0
-        seen = forecast > 0
         span = max(effective_days(days, self.half_life_days), 1.0)
+        unit = self.unit_days * total / span
+        pooled = (float(actual.sum()) + unit) / (total + unit) if total > 0 else 1.0
+        seen = forecast > 0
         average = total / max(int(seen.sum()), 1) / span
         prior = self.prior_days * average
         weight = forecast + prior

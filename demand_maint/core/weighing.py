@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 Table = NDArray[np.float32]
 NEWCOMER_WEIGHT = 0.5  # the imputed past of a newcomer counts this much
 NEWCOMER_RANGE = (0.8, 1.5)  # and it claims to be no better or worse than this, relative to the champion
-SEED_DAYS = 3.0  # days of evidence that a newcomer's out-of-sample level counts
+SEED_DAYS = 1.0  # days of evidence that a newcomer's out-of-sample level counts
 TINY = 1e-9
 
 
