@@ -448,16 +448,18 @@ class Drain:
                 continue
         return out
 
+    def intact(self, segment: _Segment) -> bool:
+        """Whether the rows that were drained are still what was read then."""
+        notes = self.notes(segment.path)
+        return all(end > segment.head.capacity or _crc(segment, start, end) == crc for start, end, _, crc in notes)
+
     def verify(self) -> list[str]:
         """Segments with drained rows that are no longer what was read."""
         bad: list[str] = []
         for name in self._door.listdir(JOURNAL):
             writer = self._writers.setdefault(name, _Writer(name))
             self._look(writer)
-            for segment in writer.segments.values():
-                notes = self.notes(segment.path)
-                if any(_crc(segment, start, end) != crc for start, end, _, crc in notes if end <= _limit(segment)):
-                    bad.append(segment.path)
+            bad.extend(segment.path for segment in writer.segments.values() if not self.intact(segment))
         return bad + self.damaged
 
 
@@ -470,10 +472,6 @@ def _plausible(head: SegmentHead, size: int) -> bool:
     if head.layout == "records":
         return size == HEADER_BYTES + head.capacity * RECORD_BYTES
     return head.layout == "blocks" and size == head.capacity
-
-
-def _limit(segment: _Segment) -> int:
-    return segment.head.capacity
 
 
 def _crc(segment: _Segment, start: int, end: int) -> int:

@@ -20,7 +20,7 @@ from demand_maint._storage.door import Door
 from demand_maint._storage.segments import Rows
 from demand_maint.log import get_logger
 
-__all__ = ["HISTORY", "SEALED", "Manifest", "SealedHistory", "SealedRows"]
+__all__ = ["HISTORY", "QUARANTINE", "SEALED", "Manifest", "SealedHistory", "SealedRows"]
 
 SEALED = "logs/predictions"
 HISTORY = "data/history"

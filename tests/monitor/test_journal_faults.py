@@ -160,6 +160,21 @@ def flip(path: Path, at: int, bit: int) -> None:
         file.write(bytes([byte ^ (1 << bit)]))
 
 
+def test_a_segment_that_changed_after_it_was_drained_is_named_and_copied_aside(tmp_path: Path) -> None:
+    """Sealing compares with the drain's checksums first; the figures, counted before, stay as they are."""
+    clock = VirtualClock(START + 3600.0)
+    with ModelMonitor(tmp_path, Config(), clock) as monitor:
+        for i in range(10):
+            monitor.log_prediction_vs_actual(i, START, 1.0, 2.0)
+        monitor.drain()
+        monitor.save()
+        (path,) = (tmp_path / JOURNAL).rglob("r00000000.seg")
+        flip(path, HEADER_BYTES + RECORD_BYTES + 10, 3)
+    assert len(list((tmp_path / "logs/quarantine").iterdir())) == 1
+    with ModelMonitor(tmp_path, Config(), clock) as monitor:
+        assert monitor.sums.window(0, 10**6).abs_error == 10.0
+
+
 def test_a_damaged_sealed_file_is_set_aside_and_the_rest_keeps_working(tmp_path: Path) -> None:
     """Records of other files are still served, and the damaged file is named."""
     config = Config(monitor=MonitorConfig(segment_records=64))
