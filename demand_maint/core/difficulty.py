@@ -28,11 +28,15 @@ LEAST_ROWS = 0.5
 
 
 class DailySeries(Struct, frozen=True):
-    """One figure per local day (arrays of length D): the log error against the deserved one, NaN where there is none."""
+    """One figure per local day (arrays of length D): the log error against the deserved one, NaN where there is none.
+
+    `adjusted` tells whether it could be taken against the deserved error at all.
+    """
 
     values: Floats
     starts: Floats
     rows: Floats
+    adjusted: bool = True
 
 
 def deserved_log_error(naive: Floats, level: Floats) -> Floats:
@@ -99,7 +103,8 @@ def daily_series(
     feed
         Stretches whose truth looks wrong are left out.
     adjusted
-        Whether to divide by the deserved error; otherwise the log error itself.
+        Whether to divide by the deserved error; otherwise, and where most rows have no seasonal-naive forecast, it is the log
+        error itself.
     """
     day_count = len(edges) - 1
     blocks = {name: values.copy() for name, values in view.sums.blocks(edges, champion).items()}
@@ -113,6 +118,7 @@ def daily_series(
             part = view.sums.window(int(max(first, edges[day])), int(min(last, edges[day + 1])), whose, place)
             for name in ("n", "naive_n", "abs_error", "abs_error_naive", "naive_abs_error", "abs_actual"):
                 blocks[name][day] -= getattr(part, name)
+    adjusted = adjusted and bool(blocks["naive_n"].sum() >= LEAST_ROWS * blocks["n"].sum())
     rows = blocks["naive_n"] if adjusted else blocks["n"]
     enough = rows > LEAST_ROWS * (np.median(rows[rows > 0]) if bool((rows > 0).any()) else np.inf)
     safe = np.where(enough, rows, 1.0)
@@ -124,4 +130,4 @@ def daily_series(
     else:
         error = np.where(enough, blocks["abs_error"] / safe, np.nan)
         values = np.log(np.where(error > 0, error, np.nan))
-    return DailySeries(values, edges[:day_count].astype(np.float64) * 3600.0, rows)
+    return DailySeries(values, edges[:day_count].astype(np.float64) * 3600.0, rows, adjusted)

@@ -160,7 +160,7 @@ def _drift(
     test = DegradationTest(policy.max_false_retrains_per_year, policy.max_false_warnings_per_month)
     for value in values[:first]:
         test.update(value)
-    if baseline is not None and baseline.log_centre is not None and adjusted:
+    if baseline is not None and baseline.log_centre is not None and series.adjusted:
         weight = float(min(max(baseline.log_days, 1), 60))
         if test.summary().centre is not None:
             test.rearm(baseline.log_centre, weight)

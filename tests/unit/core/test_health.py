@@ -155,6 +155,16 @@ def test_without_a_week_before_it_is_raw_and_says_so() -> None:
     assert health.degradation == health.raw_degradation
 
 
+def test_drift_is_found_without_any_naive_forecast() -> None:
+    """Where no row has a value a week before, the sequential test must run on the plain error and still alarm."""
+    town = Town()
+    town.live((0, 30), 2.0, None)
+    assert not town.ask(30).drift.warn_alarm
+    town.live((30, 37), 3.2, None)
+    health = town.ask(37)
+    assert (health.status, health.method) == ("critical", "raw")
+
+
 def test_too_little_data_says_how_old_the_newest_record_is() -> None:
     """Undefined figures are None, the status is insufficient_data, and the age of the newest record is told."""
     town = Town()
