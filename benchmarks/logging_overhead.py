@@ -105,7 +105,7 @@ def main() -> None:
     options = arguments(__doc__ or "", records=(100_000, "records per round"), peers=(1, "0 leaves the peers out"))
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as root, contextlib.ExitStack() as stack:
-        journal = Journal(Door(Path(root) / "ours"), MonitorConfig(segment_records=1 << 22))
+        journal = Journal(Door(Path(root) / "ours"), MonitorConfig(segment_records=1 << 17))
         stack.callback(journal.close)
         journal.log("warm", 0, 1.0, 1.0)
         features = tuple(float(i) for i in range(69))
@@ -116,7 +116,7 @@ def main() -> None:
             "ours, 69 features as tuple": with_features(journal, features),
             "ours, 69 features as float32": with_features(journal, np.array(features, dtype=np.float32)),
         }
-        found = interleaved(work, options.records)
+        found = interleaved(work, options.records, between=journal.maintain)
         floor = found["empty method call (floor)"]
         rolling = Journal(Door(Path(root) / "rolling"), MonitorConfig(segment_records=65_536))
         stack.callback(rolling.close)

@@ -10,13 +10,22 @@ from typing import Any
 ROUNDS = 9
 
 
-def interleaved(work: dict[str, Callable[[int], None]], count: int, rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Nanoseconds per operation of each piece of work, round by round, so that a noisy moment hits all alike."""
+def interleaved(
+    work: dict[str, Callable[[int], None]],
+    count: int,
+    rounds: int = ROUNDS,
+    between: Callable[[], object] = lambda: None,
+) -> dict[str, list[float]]:
+    """Nanoseconds per operation of each piece of work, round by round, so that a noisy moment hits all alike.
+
+    `between` is called before each, outside the measured time: what a background thread would do.
+    """
     for function in work.values():
         function(max(count // 10, 1))
     found: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds):
         for name, function in work.items():
+            between()
             begin = time.perf_counter_ns()
             function(count)
             found[name].append((time.perf_counter_ns() - begin) / count)
