@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import polars as pl
 import pytest
 
 from demand_maint.core.events import (
@@ -45,6 +46,7 @@ def _load() -> ModuleType:
 
 
 real_root = _load()
+VETOED = real_root.settings(serve="champion", promotion="metadata")
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +239,45 @@ async def test_many_predictions_across_a_deploy_are_each_from_one_version(root: 
         await asyncio.gather(*tasks)
         assert versions == sorted(versions)
         assert set(versions) == {1, newer}
+
+
+async def test_a_collector_picks_up_deploys_without_a_lost_or_mixed_prediction(root: Path) -> None:
+    """Three deploys by somebody else while a lone collector collects: every row is there, each round from one version."""
+    clock, config = VirtualClock(real_root.START), real_root.settings(serve="champion")
+
+    async def source(venue: int) -> dict[str, float]:
+        await asyncio.sleep(0.001)
+        return {"timestamp": clock.now(), "actual": real_root.demand(venue, clock.now())}
+
+    collector = RealTimeDataCollector(source, root=root, config=config, clock=clock)
+    rounds, versions = 0, [1]
+    for _ in range(3):
+        deploy = asyncio.ensure_future(asyncio.to_thread(_redeploy, root))
+        while not deploy.done() or versions[-1] != deploy.result():
+            clock.advance(HOUR)
+            result = await collector.acollect_for_all_venues(real_root.PLACES)
+            assert (result["predicted"], result["problem"], result["failed"]) == (3, None, {})
+            versions.append(result["version"])
+            rounds += 1
+    monitor = collector.monitor
+    records = await asyncio.to_thread(monitor.records)
+    predicted = records.filter(records["predicted"].is_finite())
+    assert len(predicted) == 3 * rounds
+    assert predicted.group_by("slot").agg(pl.col("version").n_unique())["version"].max() == 1
+    assert set(predicted["version"].to_list()) == set(versions)
+    assert len(set(versions)) == 4
+    assert versions == sorted(versions)
+    await collector.aclose()
+
+
+async def test_a_veto_keeps_the_champion_and_its_reason_is_on_record(root: Path) -> None:
+    """A veto hook refuses a real promotion: the champion stays, and the reason stands in the result and the decision journal."""
+    clock, config = VirtualClock(real_root.START), VETOED
+    async with MaintenanceRuntime.attach(root=root, config=config, clock=clock) as runtime:
+        runtime.veto(lambda step: f"no {step.kind} before the audit")
+        result = await runtime.update_now("full-retrain")
+        assert result["status"] == "vetoed", result
+        assert "no full before the audit" in result["reason"]
+        assert runtime.model.version == 1
+    journal = "".join(path.read_text() for path in (root / "logs/decisions").glob("*.jsonl"))
+    assert "no full before the audit" in journal
