@@ -43,8 +43,10 @@ def stamp_reader(zone: str) -> Callable[[Any], float]:
     as -0.0, which is the same number with a bit set.
     """
     info = None if zone == "UTC" else ZoneInfo(zone)
+    earliest, latest = EARLIEST, LATEST
 
     def read(timestamp: Any) -> float:
+        seconds: float
         kind = timestamp.__class__
         if kind is datetime:
             if timestamp.tzinfo is not None:
@@ -60,9 +62,9 @@ def stamp_reader(zone: str) -> Callable[[Any], float]:
             return read(moment)
         else:
             seconds = _other(timestamp, read)
-        if not EARLIEST <= seconds <= LATEST:
+        if not earliest <= seconds <= latest:
             raise ValueError(f"{shown(timestamp)} is no time between 1970 and 2106 in seconds since 1970.")
-        return float(seconds) or -0.0
+        return seconds or -0.0
 
     return read
 
