@@ -146,6 +146,7 @@ def replay(
     training: bool = True,
     refresh: float | None = None,
     columns: dict[str, str] | None = None,
+    name: str | None = None,
     tell: Callable[[LifeEvent], None] | None = None,
     progress: Callable[[float, float | None], None] | None = None,
     finale: Callable[[str, HybridModelManager], None] | None = None,
@@ -181,6 +182,8 @@ def replay(
         Seconds between turns; by default the interval of the checks (live: an hour).
     columns
         Names in the file by ours, as ``{"actual": "count"}``.
+    name
+        What the page calls the history; its file name by default.
     tell
         Called with each event, from the policy's thread.
     progress
@@ -228,7 +231,7 @@ def replay(
         ]
         _live_all(runs, jobs, _Show(progress))
         results = tuple(run.future.result() for run in runs if run.future is not None)
-        data = _page_data(runs, results, table, base, facts)
+        data = _page_data(runs, results, table, base, facts, name or Path(facts["source"]).name)
         page = _keep(Path(out), data, facts, results) if out is not None else None
     return ReplayReport(history=facts, policies=results, data=data, report=page)
 
@@ -353,7 +356,12 @@ def _stop(runs: Sequence[_Run]) -> None:
 
 
 def _page_data(
-    runs: Sequence[_Run], results: Sequence[PolicyResult], table: ReplayTable, config: Config, facts: dict[str, Any]
+    runs: Sequence[_Run],
+    results: Sequence[PolicyResult],
+    table: ReplayTable,
+    config: Config,
+    facts: dict[str, Any],
+    name: str,
 ) -> ReportData:
     grid = TimeGrid(config.zone, config.step_seconds)
     day = grid.day(table.slot)
@@ -383,7 +391,7 @@ def _page_data(
         title="Policy replay",
         generated_at=SystemClock().now(),
         zone=config.zone,
-        source=f"{Path(facts['source']).name}: {facts['places']} places, {facts['replayed_rows']:,} rows from {facts['train_until'][:10]} to {facts['until'][:10]}",
+        source=f"{name}: {facts['places']} place{'s' if facts['places'] != 1 else ''}, {facts['replayed_rows']:,} rows from {facts['train_until'][:10]} to {facts['until'][:10]}",
         stories=tuple(run.life.story for run in order if run.life.story is not None),
         policies=tuple(rows),
         policy_days=tuple(grid.day_start(days).astype(float).tolist()[::thin]),

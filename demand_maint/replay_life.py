@@ -161,9 +161,11 @@ class Life:
         clock = ReplayClock(self.table.start - math.ceil(self.lead / self.refresh) * self.refresh)
         with _Parts(self, clock, self.first) as parts:
             until = self._live(parts, clock)
+            # a finale may change the champion; the page tells how things stood when the history was over
+            health = parts.monitor.report(self.config.policy.window_days, details=True)
             if self.finale is not None and until is None:
                 self.finale(self.policy.name, parts.manager)
-            self.story = story_of(parts.manager, self.policy.name, snapshots=self.snapshots)
+            self.story = story_of(parts.manager, self.policy.name, snapshots=self.snapshots, health=health)
         return self._result(until, stopwatch.monotonic() - began)
 
     def _live(self, parts: "_Parts", clock: ReplayClock) -> float | None:

@@ -10,6 +10,7 @@ from demand_maint._storage.ledger_file import LedgerFile
 from demand_maint._storage.snapshots import SnapshotStore
 from demand_maint.clock import Clock
 from demand_maint.config import Config
+from demand_maint.core.health import HealthReport
 from demand_maint.core.page import render_page
 from demand_maint.core.psi import feature_drift
 from demand_maint.core.report_data import ReportData, Story
@@ -43,6 +44,7 @@ def story_of(
     *,
     snapshots: Sequence[ServingSnapshot] | None = None,
     since: float | None = None,
+    health: HealthReport | None = None,
 ) -> Story:
     """Tell what happened in a manager's root, from its registry, decision journal, sums and serving snapshots.
 
@@ -52,11 +54,14 @@ def story_of(
         Serving snapshots, oldest first; those still on disk by default.
     since
         First moment that is told, epoch seconds; everything by default.
+    health
+        How the champion does; as of now by default.
     """
     registry, now = manager.registry, manager.clock.now()
     commits = registry.commits()
     head = commits[-1] if commits else None
-    health = manager.monitor.report(days=manager.config.policy.window_days, details=True) if head is not None else None
+    if health is None and head is not None:
+        health = manager.monitor.report(days=manager.config.policy.window_days, details=True)
     importances: dict[str, float] = {}
     psi: dict[str, float | None] = {}
     if head is not None:
