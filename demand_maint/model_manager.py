@@ -14,17 +14,16 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import msgspec
-import numpy as np
 from msgspec import structs
 
 from demand_maint._storage.decisions import DecisionJournal
 from demand_maint._storage.ledger_file import LedgerFile
 from demand_maint._storage.lock import MaintainerLock, process_identity
 from demand_maint._training.pool import WorkerPool
+from demand_maint.assessment import Assessor
 from demand_maint.clock import Clock, SystemClock
 from demand_maint.config import Config, load_config
 from demand_maint.core.cycle import (
-    Agenda,
     Cycle,
     CycleResult,
     Discard,
@@ -32,17 +31,15 @@ from demand_maint.core.cycle import (
     Failed,
     Promote,
     Promoted,
-    Standing,
     Step,
     Train,
     maintenance_cycle,
 )
 from demand_maint.core.health import HealthReport
-from demand_maint.core.ledger import Checked, DriftSeen, LedgerEvent, LedgerFacts, Settled, Started
+from demand_maint.core.ledger import Checked, DriftSeen, LedgerEvent, Settled, Started
 from demand_maint.core.policy import (
     RULES,
     Action,
-    Candidate,
     Decision,
     Rule,
     Situation,
@@ -50,23 +47,16 @@ from demand_maint.core.policy import (
     should_fine_tune,
     should_full_retrain,
 )
-from demand_maint.core.promotion import candidate_verdict, probation_verdict, rollback_allowed
-from demand_maint.core.sampling import holdout_days
-from demand_maint.core.versions import Commit
 from demand_maint.deploy_model import ModelDeployer
 from demand_maint.errors import DemandMaintError, MaintainerBusyError
-from demand_maint.log import get_logger
 from demand_maint.maintenance import OnProgress, StepPerformer
 from demand_maint.model_monitor import ModelMonitor
 
 __all__ = ["HybridModelManager", "main"]
 
 DAY = 86400.0
-HOUR = 3600
 Force = Literal["fine-tune", "full-retrain"]
 _FORCED: dict[str, Action] = {"fine-tune": Action.FINE_TUNE, "full-retrain": Action.FULL_RETRAIN}
-
-_log = get_logger("manager")
 
 
 class HybridModelManager:
@@ -166,27 +156,13 @@ class HybridModelManager:
 
     # looking
 
+    @property
+    def _assessor(self) -> Assessor:
+        return Assessor(self.monitor, self.registry, self._ledger_file, self.config, self.clock)
+
     def situation(self) -> Situation:
         """Everything the rules look at, as of now."""
-        now, commits = self.clock.now(), self.registry.commits()
-        head = self.registry.champion()
-        facts = LedgerFacts.from_commits(commits)
-        health = self.monitor.report(days=self.config.policy.window_days, details=True)
-        ledger = self._ledger_file.load()
-        last = ledger.attempts[-1] if ledger.attempts else None
-        return Situation(
-            health=health,
-            now=now,
-            policy=self.config.policy,
-            ledger=ledger,
-            facts=facts,
-            new_rows=None if last is None or last.newest_row is None else self._rows_after(last.newest_row, now),
-            candidates=tuple(
-                Candidate(kind=entry.kind, entered_at=entry.entered_at, version=entry.version)
-                for entry in head.line_up
-                if entry.role == "candidate"
-            ),
-        )
+        return self._assessor.situation()
 
     def should_full_retrain(self) -> tuple[bool, str]:
         """Whether a full retrain is due now, and why or why not."""
@@ -276,19 +252,7 @@ class HybridModelManager:
         decision = _forced(force, situation) if force is not None else decide(situation, self.rules)
         self.decisions.append(decision.as_record(now))
         self._decision, self._health = decision, health
-        head = self.registry.champion()
-        agenda = Agenda(
-            now=now,
-            decision=decision,
-            promotion=self.config.policy.promotion,
-            live=self._live(now),
-            holdout_since=self._holdout_since(head, now),
-            forced=force is not None,
-            matured_days=self.config.policy.matured_days,
-            standings=self._standings(head, now),
-            rollbacks_left=self._rollbacks_left(now),
-            advise=self.config.runtime.mode == "advise",
-        )
+        agenda = self._assessor.agenda(decision, now, forced=force is not None)
         return self._remembered(maintenance_cycle(agenda), forced=force is not None)
 
     def perform(self, step: Step, on_progress: OnProgress | None = None) -> Any:
@@ -320,6 +284,7 @@ class HybridModelManager:
         }
         self.decisions.append({"type": "result", "at": now, **told})
         if self._lock.held:
+            self._rebaseline()
             self.deployer.retain(self._lock)
         health = None if self._health is None else self._health.as_dict(details=True)
         return {**told, "checked_at": now, "health": health}
@@ -361,61 +326,20 @@ class HybridModelManager:
         if after != before:
             self._ledger_file.save(after)
 
-    def _rows_after(self, newest: float, now: float) -> int:
-        window = self.monitor.sums.window(int(newest // HOUR) + 1, int(now // HOUR) + 1)
-        return int(window.n)
-
-    def _live(self, now: float) -> bool:
-        """Whether a line-up is being served, so that live truth can judge a challenger."""
-        if self.config.serving.serve != "mixture":
-            return False
-        latest = self.monitor.line_up.latest
-        return latest is not None and now - latest.at < 2 * DAY
-
-    def _holdout_since(self, head: Commit, now: float) -> float | None:
-        """Start of the newest days on which the champion predicted and the truth is in; ``None`` where there are too few."""
-        policy, grid = self.config.policy, self.monitor.grid
-        today = int(grid.day(np.array([now]))[0])
-        days = np.arange(today - 4 * policy.matured_days - 14, today + 1, dtype=np.int64)
-        edges = grid.day_start(np.append(days, today + 1)) // HOUR
-        blocks = self.monitor.sums.blocks(edges, head.champion)
-        found = holdout_days(
-            days,
-            blocks["predictions"].astype(np.int64),
-            blocks["n"].astype(np.int64),
-            before=today,
-            wanted=policy.matured_days,
-            coverage=policy.coverage,
+    def _rebaseline(self) -> None:
+        """Commit the baseline that calm weeks under the same champion have moved."""
+        baseline = self.monitor.due_baseline()
+        if baseline is None:
+            return
+        head = self.registry.champion()
+        self.registry.commit(
+            "rebaseline",
+            champion=head.champion,
+            base=head.base,
+            baseline=baseline,
+            who=self.who,
+            why="four calm weeks",
         )
-        return None if found is None else float(grid.day_start(np.array([found[0]]))[0])
-
-    def _standings(self, head: Commit, now: float) -> tuple[Standing, ...]:
-        grid, line_up, policy = self.monitor.grid, self.monitor.line_up, self.config.policy
-        today = int(grid.day(np.array([now]))[0])
-        standings: list[Standing] = []
-        for entry in head.line_up:
-            entered = int(grid.day(np.array([entry.entered_at]))[0]) + 1
-            if entry.role == "candidate":
-                pairs = line_up.paired_days(head.champion, entry.version)
-                verdict = candidate_verdict(
-                    pairs, policy, entered_at=entry.entered_at, now=now, entered_day=entered, today=today
-                )
-            elif entry.role == "previous":
-                pairs = line_up.paired_days(entry.version, head.champion)
-                verdict = probation_verdict(pairs, policy, since_day=entered, today=today)
-            else:
-                continue
-            expired = "expired" in verdict.reasons or (entry.until is not None and now >= entry.until)
-            standings.append(
-                Standing(version=entry.version, role=entry.role, kind=entry.kind, verdict=verdict, expired=expired)
-            )
-        return tuple(standings)
-
-    def _rollbacks_left(self, now: float) -> int:
-        automatic = [
-            commit.at for commit in self.registry.commits() if commit.action == "rollback" and "probation" in commit.why
-        ]
-        return 1 if rollback_allowed(automatic, now, self.config.policy) else 0
 
 
 def _with_intervals(config: Config, full: float | None, tune: float | None) -> Config:

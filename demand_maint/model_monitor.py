@@ -32,6 +32,7 @@ from demand_maint._storage.sealed import HISTORY, SEALED
 from demand_maint._storage.tabular import many_columns
 from demand_maint.clock import Clock, SystemClock
 from demand_maint.config import Config, load_config
+from demand_maint.core.baseline import due_refresh
 from demand_maint.core.feed import FeedFault
 from demand_maint.core.feed_sums import FeedSums
 from demand_maint.core.health import DailyState, HealthReport, daily_state, window_health
@@ -254,6 +255,24 @@ class ModelMonitor:
                 self._reports[key] = found
             age = None if store.metrics.newest is None else now - store.metrics.newest
             return msgspec.structs.replace(found, newest_age=age)
+
+    def due_baseline(self) -> Baseline | None:
+        """Return the baseline refreshed from the last four calm weeks, ``None`` where no refresh is due."""
+        with self._state:
+            self._opened()
+            judge, now = self._judge(), self.clock.now()
+            if judge.baseline is None:
+                return None
+            daily = self._daily_state(judge, now)
+            return due_refresh(
+                self,
+                judge.baseline,
+                daily.drift.calm_days,
+                daily.excluded,
+                now=now,
+                champion=judge.champion,
+                since=judge.since,
+            )
 
     def counts(self) -> dict[str, int]:
         """Tell what became of the records: replaced, duplicate, corrected, orphan, unmatched, invalid, refused and dropped ones."""
