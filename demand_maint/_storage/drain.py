@@ -5,9 +5,7 @@ crc32: one JSON array per line, ``[start, end, observed_at, crc32]``. Only the l
 lock follows them.
 """
 
-import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -16,13 +14,25 @@ from numpy.typing import NDArray
 
 from demand_maint._storage.disk import FileLock
 from demand_maint._storage.door import Door
+from demand_maint._storage.drain_rows import (
+    DrainedRows,
+    Place,
+    Segment,
+    SegmentCursor,
+    WriterState,
+    checksum,
+    covered,
+    has_block_begun,
+    in_order,
+    plausible,
+    record_rows,
+    stamps_at,
+)
 from demand_maint._storage.journal import JOURNAL, LOCK_NAME, WORDS_NAME
-from demand_maint._storage.journal_words import FIRST_CODE, read_words
+from demand_maint._storage.journal_words import read_words
 from demand_maint._storage.segments import (
     HEADER_BYTES,
-    RECORD_BYTES,
     Rows,
-    SegmentHead,
     chosen,
     committed_end,
     has_block,
@@ -33,62 +43,13 @@ from demand_maint._storage.segments import (
     read_records,
 )
 from demand_maint.clock import SystemClock
-from demand_maint.core.observations import VOID
 from demand_maint.log import get_logger
 
 __all__ = ["Drain", "DrainedRows", "Place", "SegmentCursor"]
 
-Place = int | str
 _DRAINED = ".drained"
 _AHEAD = 64
 _log = get_logger("drain")
-
-
-@dataclass(slots=True)
-class SegmentCursor:
-    """How far a segment has been read: slots or bytes, and slots below that were not committed yet."""
-
-    done: int = 0
-    holes: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class DrainedRows:
-    """Rows of one writer in the order they were logged, with dense place codes of the whole root."""
-
-    writer: str
-    rows: Rows
-    place: NDArray[np.uint32]
-    observed_at: NDArray[np.float64]
-
-
-@dataclass(slots=True)
-class _Segment:
-    """A mapped segment and how far it was read."""
-
-    path: str
-    head: SegmentHead
-    data: memoryview
-    cursor: SegmentCursor
-    stamps: list[tuple[int, int, float]] = field(default_factory=list)
-    # spans that were read and are not written down yet
-    unnoted: list[tuple[int, int, float]] = field(default_factory=list)
-
-    @property
-    def is_records(self) -> bool:
-        return self.head.layout == "records"
-
-
-@dataclass(slots=True)
-class _Writer:
-    """A writer's directory as seen so far."""
-
-    name: str
-    segments: dict[str, _Segment] = field(default_factory=dict)
-    codes: NDArray[np.int64] = field(default_factory=lambda: np.full(FIRST_CODE, -1, dtype=np.int64))
-    places: dict[int, Place] = field(default_factory=dict)
-    schemas: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    words_size: int = -1
 
 
 class Drain:
@@ -106,7 +67,7 @@ class Drain:
         self._door = door
         self.places = places
         self._codes: dict[Place, int] = {place: code for code, place in enumerate(places)}
-        self._writers: dict[str, _Writer] = {}
+        self._writers: dict[str, WriterState] = {}
         self._cursors: dict[str, SegmentCursor] = {}
         self.damaged: list[str] = []
         self._finished: set[str] = set()
@@ -157,7 +118,7 @@ class Drain:
         """Rows committed since the last call, writer by writer in the order in which they were logged."""
         stamp = float(int(now))
         for name in self._door.listdir(JOURNAL):
-            writer = self._writers.setdefault(name, _Writer(name))
+            writer = self._writers.setdefault(name, WriterState(name))
             self._look(writer)
             yield from self._read_writer(writer, stamp)
 
@@ -165,7 +126,7 @@ class Drain:
         """Whether any writer has committed something that was not read; cheap where nothing was."""
         if self._changed(JOURNAL):
             for name in self._door.listdir(JOURNAL):
-                self._writers.setdefault(name, _Writer(name))
+                self._writers.setdefault(name, WriterState(name))
         for writer in self._writers.values():
             if self._changed(f"{JOURNAL}/{writer.name}"):
                 self._look(writer)
@@ -204,7 +165,7 @@ class Drain:
     def reread(self) -> Iterator[DrainedRows]:
         """Rows that were read before and are not sealed, as they were stamped then; one part per segment and shape."""
         for name in self._door.listdir(JOURNAL):
-            writer = self._writers.setdefault(name, _Writer(name))
+            writer = self._writers.setdefault(name, WriterState(name))
             self._look(writer)
             for segment in list(writer.segments.values()):
                 yield from self.reread_segment(writer, segment)
@@ -218,7 +179,7 @@ class Drain:
                 self._read_words(writer)
             yield part, writer.schemas.get(part.rows.schema, ())
 
-    def reread_segment(self, writer: _Writer, segment: _Segment) -> list[DrainedRows]:
+    def reread_segment(self, writer: WriterState, segment: Segment) -> list[DrainedRows]:
         """One segment up to its cursor; rows with features of one kind together."""
         self._read_stamps(segment)
         done = segment.cursor.done
@@ -226,13 +187,13 @@ class Drain:
             indices = np.setdiff1d(
                 np.arange(min(done, segment.head.capacity)), np.array(segment.cursor.holes, np.int64)
             )
-            rows, kept = _record_rows(segment, indices)
-            return [self._with_places(writer, rows, _stamps_at(segment.stamps, kept))] if len(rows) else []
+            rows, kept = record_rows(segment, indices)
+            return [self._with_places(writer, rows, stamps_at(segment.stamps, kept))] if len(rows) else []
         shapes, at, _ = read_blocks(segment.data[: max(min(done, len(segment.data)), HEADER_BYTES)], HEADER_BYTES)
         groups: dict[tuple[int, int], list[tuple[Rows, NDArray[np.float64]]]] = {}
         begin = 0
         for rows in shapes:
-            observed = _stamps_at(segment.stamps, at[begin : begin + len(rows)])
+            observed = stamps_at(segment.stamps, at[begin : begin + len(rows)])
             begin += len(rows)
             width = rows.features.shape[1] if rows.features is not None else 0
             groups.setdefault((width, rows.schema), []).append((rows, observed))
@@ -242,9 +203,9 @@ class Drain:
             out.append(self._with_places(writer, together, np.concatenate([observed for _, observed in parts])))
         return out
 
-    def segments(self) -> list[tuple[_Writer, _Segment, bool]]:
+    def segments(self) -> list[tuple[WriterState, Segment, bool]]:
         """Every known segment, and whether all that will ever be in it has been read."""
-        out: list[tuple[_Writer, _Segment, bool]] = []
+        out: list[tuple[WriterState, Segment, bool]] = []
         for writer in self._writers.values():
             dead = self._is_dead(writer.name)
             # a spare may lie ahead: the lane is where the last block is
@@ -260,7 +221,7 @@ class Drain:
                 out.append((writer, segment, done or dead))
         return out
 
-    def forget(self, writer: _Writer, segment: _Segment) -> None:
+    def forget(self, writer: WriterState, segment: Segment) -> None:
         """Remove a sealed segment from the disk."""
         writer.segments.pop(segment.path, None)
         self._cursors.pop(segment.path, None)
@@ -295,7 +256,7 @@ class Drain:
         finally:
             self._door.disk.close(descriptor)
 
-    def _look(self, writer: _Writer) -> None:
+    def _look(self, writer: WriterState) -> None:
         """Map segments that are new."""
         directory = f"{JOURNAL}/{writer.name}"
         for name in self._door.listdir(directory):
@@ -307,15 +268,15 @@ class Drain:
             except (OSError, ValueError):  # being made just now, or gone
                 continue
             head = read_head(data)
-            if head is None or head.format > 1 or not _plausible(head, len(data)):
+            if head is None or head.format > 1 or not plausible(head, len(data)):
                 if any(data[:64]):
                     self.damaged.append(path)
                     _log.warning("segment_unreadable", segment=path)
                 continue
             cursor = self._cursors.setdefault(path, SegmentCursor())
-            writer.segments[path] = _Segment(path, head, data, cursor)
+            writer.segments[path] = Segment(path, head, data, cursor)
 
-    def _read_words(self, writer: _Writer) -> None:
+    def _read_words(self, writer: WriterState) -> None:
         path = f"{JOURNAL}/{writer.name}/{WORDS_NAME}"
         try:
             data = self._door.read_bytes(path)
@@ -330,7 +291,7 @@ class Drain:
         codes[: len(known)] = known
         writer.codes, writer.places = codes, places
 
-    def _with_places(self, writer: _Writer, rows: Rows, observed: NDArray[np.float64]) -> DrainedRows:
+    def _with_places(self, writer: WriterState, rows: Rows, observed: NDArray[np.float64]) -> DrainedRows:
         """Give rows the root's place codes; those whose place is not written down are left out."""
         local = rows.place
         if not len(local):
@@ -353,7 +314,7 @@ class Drain:
             rows, place, observed = chosen(rows, good), place[good], observed[good]
         return DrainedRows(writer.name, rows, place.astype(np.uint32), observed)
 
-    def _read_writer(self, writer: _Writer, stamp: float) -> Iterator[DrainedRows]:
+    def _read_writer(self, writer: WriterState, stamp: float) -> Iterator[DrainedRows]:
         records: list[DrainedRows] = []
         blocks: list[DrainedRows] = []
         # blocks first: a record that is older than a block read here is read here too
@@ -366,9 +327,9 @@ class Drain:
         elif len(records) + len(blocks) == 1:
             yield blocks[0]
         else:
-            yield _in_order([*blocks, *records])
+            yield in_order([*blocks, *records])
 
-    def _read_records(self, segment: _Segment, stamp: float) -> tuple[Rows, NDArray[np.float64]] | None:
+    def _read_records(self, segment: Segment, stamp: float) -> tuple[Rows, NDArray[np.float64]] | None:
         cursor = segment.cursor
         if cursor.done >= segment.head.capacity and not cursor.holes:
             return None
@@ -388,10 +349,10 @@ class Drain:
         cursor.holes = [hole for hole in cursor.holes if hole not in late] + holes
         cursor.done = end
         self._note(segment, [(hole, hole + 1) for hole in late] + ([(before, end)] if end > before else []), stamp)
-        rows, kept = _record_rows(segment, indices)
+        rows, kept = record_rows(segment, indices)
         return rows, self._observed(segment, kept, stamp)
 
-    def _read_blocks(self, segment: _Segment, stamp: float) -> tuple[Rows, NDArray[np.float64]] | None:
+    def _read_blocks(self, segment: Segment, stamp: float) -> tuple[Rows, NDArray[np.float64]] | None:
         start = max(segment.cursor.done, HEADER_BYTES)
         shapes, at, end = read_blocks(segment.data, start)
         if not shapes:
@@ -401,25 +362,25 @@ class Drain:
         self._note(segment, [(start, end)], stamp)
         return rows, self._observed(segment, at, stamp)
 
-    def _observed(self, segment: _Segment, at: NDArray[np.int64], stamp: float) -> NDArray[np.float64]:
+    def _observed(self, segment: Segment, at: NDArray[np.int64], stamp: float) -> NDArray[np.float64]:
         if not segment.stamps:
             self._read_stamps(segment)
-        return _stamps_at(segment.stamps, at, stamp) if segment.stamps else np.full(len(at), stamp)
+        return stamps_at(segment.stamps, at, stamp) if segment.stamps else np.full(len(at), stamp)
 
-    def _note(self, segment: _Segment, spans: list[tuple[int, int]], stamp: float) -> None:
+    def _note(self, segment: Segment, spans: list[tuple[int, int]], stamp: float) -> None:
         """Remember which rows were read when, unless that stands beside the segment already."""
         if not segment.stamps:
             self._read_stamps(segment)
         for start, end in spans:
-            if not _covered(segment.stamps, start, end):
+            if not covered(segment.stamps, start, end):
                 segment.stamps.append((start, end, stamp))
                 segment.unnoted.append((start, end, stamp))
 
-    def flush_notes(self, segment: _Segment) -> None:
+    def flush_notes(self, segment: Segment) -> None:
         """Write down which rows were read, when, and their checksum."""
         if segment.unnoted:
             lines = [
-                msgspec.json.encode([start, end, stamp, _crc(segment, start, end)]) + b"\n"
+                msgspec.json.encode([start, end, stamp, checksum(segment, start, end)]) + b"\n"
                 for start, end, stamp in segment.unnoted
             ]
             self._door.append(segment.path + _DRAINED, b"".join(lines))
@@ -431,7 +392,7 @@ class Drain:
             for segment in writer.segments.values():
                 self.flush_notes(segment)
 
-    def _read_stamps(self, segment: _Segment) -> None:
+    def _read_stamps(self, segment: Segment) -> None:
         segment.stamps = [(start, end, stamp) for start, end, stamp, _ in self.notes(segment.path)] + segment.unnoted
 
     def notes(self, path: str) -> list[tuple[int, int, float, int]]:
@@ -448,85 +409,16 @@ class Drain:
                 continue
         return out
 
-    def intact(self, segment: _Segment) -> bool:
+    def intact(self, segment: Segment) -> bool:
         """Whether the rows that were drained are still what was read then."""
         notes = self.notes(segment.path)
-        return all(end > segment.head.capacity or _crc(segment, start, end) == crc for start, end, _, crc in notes)
+        return all(end > segment.head.capacity or checksum(segment, start, end) == crc for start, end, _, crc in notes)
 
     def verify(self) -> list[str]:
         """Segments with drained rows that are no longer what was read."""
         bad: list[str] = []
         for name in self._door.listdir(JOURNAL):
-            writer = self._writers.setdefault(name, _Writer(name))
+            writer = self._writers.setdefault(name, WriterState(name))
             self._look(writer)
             bad.extend(segment.path for segment in writer.segments.values() if not self.intact(segment))
         return bad + self.damaged
-
-
-def has_block_begun(segment: _Segment) -> bool:
-    """Whether this is a segment of blocks with at least one in it."""
-    return not segment.is_records and has_block(segment.data, HEADER_BYTES)
-
-
-def _plausible(head: SegmentHead, size: int) -> bool:
-    if head.layout == "records":
-        return size == HEADER_BYTES + head.capacity * RECORD_BYTES
-    return head.layout == "blocks" and size == head.capacity
-
-
-def _crc(segment: _Segment, start: int, end: int) -> int:
-    if segment.is_records:
-        start, end = HEADER_BYTES + start * RECORD_BYTES, HEADER_BYTES + end * RECORD_BYTES
-    return zlib.crc32(segment.data[start:end])
-
-
-def _covered(stamps: list[tuple[int, int, float]], start: int, end: int) -> bool:
-    """Whether earlier notes tell of every row of a stretch."""
-    at = start
-    for low, high, _ in sorted(stamps):
-        if low <= at < high:
-            at = high
-    return at >= end
-
-
-def _stamps_at(
-    stamps: list[tuple[int, int, float]], at: NDArray[np.int64], default: float | None = None
-) -> NDArray[np.float64]:
-    out = np.full(len(at), np.nan if default is None else default)
-    for start, end, stamp in stamps:
-        out[(at >= start) & (at < end)] = stamp
-    if default is None:
-        known = out[np.isfinite(out)]
-        out[~np.isfinite(out)] = known.max() if len(known) else 0.0
-    return out
-
-
-def _record_rows(segment: _Segment, indices: NDArray[np.int64]) -> tuple[Rows, NDArray[np.int64]]:
-    """Rows of some slots without those that were given up, and their slots."""
-    if len(indices) and indices[-1] - indices[0] + 1 == len(indices):
-        slots = read_records(segment.data, int(indices[0]), int(indices[-1]) + 1)
-    else:
-        slots = read_records(segment.data, 0, segment.head.capacity)[indices]
-    kind = np.ascontiguousarray(slots["kind"])
-    after = indices + segment.head.number * segment.head.capacity
-    rows = Rows(
-        np.ascontiguousarray(slots["place"]),
-        np.ascontiguousarray(slots["version"]),
-        kind,
-        np.ascontiguousarray(slots["predicted"]),
-        np.ascontiguousarray(slots["actual"]),
-        np.ascontiguousarray(slots["time"]),
-        2 * after + 1,
-    )
-    if kind.all():
-        return rows, indices
-    return chosen(rows, kind != VOID), indices[kind != VOID]
-
-
-def _in_order(parts: list[DrainedRows]) -> DrainedRows:
-    """Rows of several lanes in the order in which they were logged."""
-    rows = joined([part.rows for part in parts])
-    order = np.argsort(rows.after, kind="stable")
-    place = np.concatenate([part.place for part in parts])[order]
-    observed = np.concatenate([part.observed_at for part in parts])[order]
-    return DrainedRows(parts[0].writer, chosen(rows, order), place, observed)

@@ -10,19 +10,18 @@ a function of those alone, never of the order of arrival:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from demand_maint.core.key_index import KeyIndex, make_keys, split_keys
+from demand_maint.core.observation_events import ACTUAL, PAIR, PREDICTION, SERVED, VOID, Events, Outcome, Truths
 from demand_maint.core.records import MaturedBatch
+from demand_maint.core.row_state import RowState, grown, joined_batches
 from demand_maint.core.timegrid import TimeGrid
 
-__all__ = ["ACTUAL", "PAIR", "PREDICTION", "SERVED", "Events", "Outcome", "RowBuffer", "Truths"]
+__all__ = ["ACTUAL", "PAIR", "PREDICTION", "SERVED", "VOID", "Events", "Outcome", "RowBuffer", "Truths"]
 
-VOID, PAIR, PREDICTION, ACTUAL, SERVED = range(5)
 
 _PREDICTED, _KNOWN, _SERVED, _ASSUMED = 1, 2, 4, 8
 _MATURE = _PREDICTED | _KNOWN
@@ -30,73 +29,6 @@ _MATURE = _PREDICTED | _KNOWN
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Codes = NDArray[np.uint32]
-
-
-@dataclass(frozen=True, slots=True)
-class Events:
-    """Journalled events, one array per column, in the order in which they were logged.
-
-    `predicted` and `actual` are NaN where an event has none or the value is no number. For `SERVED` events `served`,
-    `snapshot` and `members` say what was returned and from what; the three are ``None`` where no event is of that kind.
-    """
-
-    place: Codes
-    slot: Ints
-    kind: NDArray[np.uint8]
-    version: NDArray[np.uint16]
-    predicted: Floats
-    actual: Floats
-    observed_at: Floats
-    served: Floats | None = None
-    snapshot: Codes | None = None
-    members: NDArray[np.float32] | None = None
-
-    def __len__(self) -> int:
-        return len(self.slot)
-
-    def take(self, rows: NDArray[np.intp] | slice) -> "Events":
-        """Return some of them."""
-        return Events(
-            self.place[rows],
-            self.slot[rows],
-            self.kind[rows],
-            self.version[rows],
-            self.predicted[rows],
-            self.actual[rows],
-            self.observed_at[rows],
-            None if self.served is None else self.served[rows],
-            None if self.snapshot is None else self.snapshot[rows],
-            None if self.members is None else self.members[rows],
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Truths:
-    """Keys and their actuals; `before` holds the values they replace."""
-
-    place: Codes
-    slot: Ints
-    actual: Floats
-    late: NDArray[np.bool_]
-    before: Floats
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a batch of events changed."""
-
-    added: MaturedBatch | None = None
-    retracted: MaturedBatch | None = None
-    predicted: tuple[Codes, Ints, NDArray[np.uint16]] | None = None
-    unpredicted: tuple[Codes, Ints, NDArray[np.uint16]] | None = None
-    expected: tuple[Codes, Ints] | None = None
-    truths: Truths | None = None
-    restated: Truths | None = None
-    repeated: tuple[Codes, Ints] | None = None
-    invalid: tuple[Codes, Ints] | None = None
-    counts: dict[str, int] = field(default_factory=dict)
-    # every row new, complete and predicted: `added`, `predicted`, `expected` and `truths` are about the same rows
-    all_new: bool = False
 
 
 class RowBuffer:
@@ -366,9 +298,9 @@ class RowBuffer:
         if need > len(self._flags):
             room = max(need, len(self._flags) + len(self._flags) // 2, 4096)
             for name in ("_version", "_flags", "_predicted", "_actual", "_naive", "_observed"):
-                setattr(self, name, _grown(getattr(self, name), first, room))
+                setattr(self, name, grown(getattr(self, name), first, room))
             if self._extra is not None:
-                self._extra = _grown(self._extra, first, room)
+                self._extra = grown(self._extra, first, room)
         self._flags[first:need] = 0
         if self._extra is not None:
             self._extra[first:need] = -1
@@ -403,7 +335,7 @@ class RowBuffer:
                 if need > len(self._served)
                 else len(self._served)
             )
-            self._served, self._snapshot = _grown(self._served, first, room), _grown(self._snapshot, first, room)
+            self._served, self._snapshot = grown(self._served, first, room), grown(self._snapshot, first, room)
             wide = np.full((room, width), np.nan, dtype=np.float32)
             wide[:first, : self._members.shape[1]] = self._members[:first]
             self._members = wide
@@ -422,11 +354,11 @@ class RowBuffer:
             values[chosen] = self._served[self._extra[at[chosen]]]
         return values
 
-    def _values(self, at: Ints) -> "_State":
+    def _values(self, at: Ints) -> RowState:
         extra = None
         if self._extra is not None:
             extra = np.where((self._flags[at] & _SERVED) != 0, self._extra[at], -1)
-        return _State(
+        return RowState(
             self._flags[at],
             self._version[at],
             self._predicted[at],
@@ -439,7 +371,7 @@ class RowBuffer:
 
     _state = _values
 
-    def _batch(self, place: Codes, slot: Ints, state: "_State") -> MaturedBatch:
+    def _batch(self, place: Codes, slot: Ints, state: RowState) -> MaturedBatch:
         members = np.empty((len(slot), 0), dtype=np.float32)
         snapshot = np.zeros(len(slot), dtype=np.uint32)
         if state.extra is not None and (state.extra >= 0).any():
@@ -492,7 +424,7 @@ class RowBuffer:
             want = np.flatnonzero(np.isnan(out))
         return out
 
-    def _conclude(self, place: Codes, slot: Ints, rows: Ints, before: "_State", out: Outcome) -> None:
+    def _conclude(self, place: Codes, slot: Ints, rows: Ints, before: RowState, out: Outcome) -> None:
         """Compare the rows with what they were, restate those that lean on their truths, and fill `out`."""
         after = self._values(rows)
         known_before, known_after = (before.flags & _KNOWN) != 0, (after.flags & _KNOWN) != 0
@@ -528,7 +460,7 @@ class RowBuffer:
         if leaning is not None:
             retracted.append(leaning[0])
             added.append(leaning[1])
-        out.retracted, out.added = _joined(retracted), _joined(added)
+        out.retracted, out.added = joined_batches(retracted), joined_batches(added)
 
     def _restate_leaning(
         self, place: Codes, slot: Ints, changed: NDArray[np.bool_], own: Ints
@@ -571,72 +503,3 @@ class RowBuffer:
             self._batch(their_place, their_slot, before),
             self._batch(their_place, their_slot, self._values(rows)),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """What some rows are, or were."""
-
-    flags: NDArray[np.uint8]
-    version: NDArray[np.uint16]
-    predicted: Floats
-    served: Floats
-    actual: Floats
-    naive: Floats
-    observed: Floats
-    extra: NDArray[np.int32] | None
-
-    def take(self, chosen: NDArray[np.bool_]) -> "_State":
-        return _State(
-            self.flags[chosen],
-            self.version[chosen],
-            self.predicted[chosen],
-            self.served[chosen],
-            self.actual[chosen],
-            self.naive[chosen],
-            self.observed[chosen],
-            None if self.extra is None else self.extra[chosen],
-        )
-
-    def differs(self, other: "_State") -> NDArray[np.bool_]:
-        changed: NDArray[np.bool_] = (
-            (self.predicted != other.predicted)
-            | (self.served != other.served)
-            | (self.actual != other.actual)
-            | (self.version != other.version)
-            | ~((self.naive == other.naive) | (np.isnan(self.naive) & np.isnan(other.naive)))
-        )
-        if self.extra is not None and other.extra is not None:
-            changed |= self.extra != other.extra
-        elif other.extra is not None:
-            changed |= other.extra >= 0
-        return changed
-
-
-def _grown(array: NDArray[Any], used: int, room: int) -> NDArray[Any]:
-    out = np.empty(room, dtype=array.dtype)
-    out[:used] = array[:used]
-    return out
-
-
-def _joined(batches: list[MaturedBatch]) -> MaturedBatch | None:
-    batches = [batch for batch in batches if len(batch)]
-    if len(batches) < 2:
-        return batches[0] if batches else None
-    width = max(batch.members.shape[1] for batch in batches)
-    members = [
-        np.pad(batch.members, ((0, 0), (0, width - batch.members.shape[1])), constant_values=np.nan)
-        for batch in batches
-    ]
-    return MaturedBatch(
-        np.concatenate([batch.place for batch in batches]),
-        np.concatenate([batch.slot for batch in batches]),
-        np.concatenate([batch.version for batch in batches]),
-        np.concatenate([batch.predicted for batch in batches]),
-        np.concatenate([batch.served for batch in batches]),
-        np.concatenate([batch.actual for batch in batches]),
-        np.concatenate([batch.naive for batch in batches]),
-        np.concatenate(members),
-        np.concatenate([batch.snapshot for batch in batches]),
-        np.concatenate([batch.observed_at for batch in batches]),
-    )

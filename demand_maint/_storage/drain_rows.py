@@ -1,0 +1,153 @@
+"""What the drain follows: writers and segments as seen so far, and the rows read from them."""
+
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demand_maint._storage.journal_words import FIRST_CODE
+from demand_maint._storage.segments import (
+    HEADER_BYTES,
+    RECORD_BYTES,
+    Rows,
+    SegmentHead,
+    chosen,
+    has_block,
+    joined,
+    read_records,
+)
+from demand_maint.core.observations import VOID
+
+__all__ = [
+    "DrainedRows",
+    "Place",
+    "Segment",
+    "SegmentCursor",
+    "WriterState",
+    "checksum",
+    "covered",
+    "has_block_begun",
+    "in_order",
+    "plausible",
+    "record_rows",
+    "stamps_at",
+]
+
+Place = int | str
+
+
+@dataclass(slots=True)
+class SegmentCursor:
+    """How far a segment has been read: slots or bytes, and slots below that were not committed yet."""
+
+    done: int = 0
+    holes: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class DrainedRows:
+    """Rows of one writer in the order they were logged, with dense place codes of the whole root."""
+
+    writer: str
+    rows: Rows
+    place: NDArray[np.uint32]
+    observed_at: NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class Segment:
+    """A mapped segment and how far it was read."""
+
+    path: str
+    head: SegmentHead
+    data: memoryview
+    cursor: SegmentCursor
+    stamps: list[tuple[int, int, float]] = field(default_factory=list)
+    # spans that were read and are not written down yet
+    unnoted: list[tuple[int, int, float]] = field(default_factory=list)
+
+    @property
+    def is_records(self) -> bool:
+        return self.head.layout == "records"
+
+
+@dataclass(slots=True)
+class WriterState:
+    """A writer's directory as seen so far."""
+
+    name: str
+    segments: dict[str, Segment] = field(default_factory=dict)
+    codes: NDArray[np.int64] = field(default_factory=lambda: np.full(FIRST_CODE, -1, dtype=np.int64))
+    places: dict[int, Place] = field(default_factory=dict)
+    schemas: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    words_size: int = -1
+
+
+def has_block_begun(segment: Segment) -> bool:
+    """Whether this is a segment of blocks with at least one in it."""
+    return not segment.is_records and has_block(segment.data, HEADER_BYTES)
+
+
+def plausible(head: SegmentHead, size: int) -> bool:
+    if head.layout == "records":
+        return size == HEADER_BYTES + head.capacity * RECORD_BYTES
+    return head.layout == "blocks" and size == head.capacity
+
+
+def checksum(segment: Segment, start: int, end: int) -> int:
+    if segment.is_records:
+        start, end = HEADER_BYTES + start * RECORD_BYTES, HEADER_BYTES + end * RECORD_BYTES
+    return zlib.crc32(segment.data[start:end])
+
+
+def covered(stamps: list[tuple[int, int, float]], start: int, end: int) -> bool:
+    """Whether earlier notes tell of every row of a stretch."""
+    at = start
+    for low, high, _ in sorted(stamps):
+        if low <= at < high:
+            at = high
+    return at >= end
+
+
+def stamps_at(
+    stamps: list[tuple[int, int, float]], at: NDArray[np.int64], default: float | None = None
+) -> NDArray[np.float64]:
+    out = np.full(len(at), np.nan if default is None else default)
+    for start, end, stamp in stamps:
+        out[(at >= start) & (at < end)] = stamp
+    if default is None:
+        known = out[np.isfinite(out)]
+        out[~np.isfinite(out)] = known.max() if len(known) else 0.0
+    return out
+
+
+def record_rows(segment: Segment, indices: NDArray[np.int64]) -> tuple[Rows, NDArray[np.int64]]:
+    """Rows of some slots without those that were given up, and their slots."""
+    if len(indices) and indices[-1] - indices[0] + 1 == len(indices):
+        slots = read_records(segment.data, int(indices[0]), int(indices[-1]) + 1)
+    else:
+        slots = read_records(segment.data, 0, segment.head.capacity)[indices]
+    kind = np.ascontiguousarray(slots["kind"])
+    after = indices + segment.head.number * segment.head.capacity
+    rows = Rows(
+        np.ascontiguousarray(slots["place"]),
+        np.ascontiguousarray(slots["version"]),
+        kind,
+        np.ascontiguousarray(slots["predicted"]),
+        np.ascontiguousarray(slots["actual"]),
+        np.ascontiguousarray(slots["time"]),
+        2 * after + 1,
+    )
+    if kind.all():
+        return rows, indices
+    return chosen(rows, kind != VOID), indices[kind != VOID]
+
+
+def in_order(parts: list[DrainedRows]) -> DrainedRows:
+    """Rows of several lanes in the order in which they were logged."""
+    rows = joined([part.rows for part in parts])
+    order = np.argsort(rows.after, kind="stable")
+    place = np.concatenate([part.place for part in parts])[order]
+    observed = np.concatenate([part.observed_at for part in parts])[order]
+    return DrainedRows(parts[0].writer, chosen(rows, order), place, observed)

@@ -1,0 +1,83 @@
+"""What was logged, and what it changed: events in, outcomes out."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demand_maint.core.records import MaturedBatch
+
+__all__ = ["ACTUAL", "PAIR", "PREDICTION", "SERVED", "VOID", "Events", "Outcome", "Truths"]
+
+VOID, PAIR, PREDICTION, ACTUAL, SERVED = range(5)
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Codes = NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Journalled events, one array per column, in the order in which they were logged.
+
+    `predicted` and `actual` are NaN where an event has none or the value is no number. For `SERVED` events `served`,
+    `snapshot` and `members` say what was returned and from what; the three are ``None`` where no event is of that kind.
+    """
+
+    place: Codes
+    slot: Ints
+    kind: NDArray[np.uint8]
+    version: NDArray[np.uint16]
+    predicted: Floats
+    actual: Floats
+    observed_at: Floats
+    served: Floats | None = None
+    snapshot: Codes | None = None
+    members: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+    def take(self, rows: NDArray[np.intp] | slice) -> "Events":
+        """Return some of them."""
+        return Events(
+            self.place[rows],
+            self.slot[rows],
+            self.kind[rows],
+            self.version[rows],
+            self.predicted[rows],
+            self.actual[rows],
+            self.observed_at[rows],
+            None if self.served is None else self.served[rows],
+            None if self.snapshot is None else self.snapshot[rows],
+            None if self.members is None else self.members[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Truths:
+    """Keys and their actuals; `before` holds the values they replace."""
+
+    place: Codes
+    slot: Ints
+    actual: Floats
+    late: NDArray[np.bool_]
+    before: Floats
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a batch of events changed."""
+
+    added: MaturedBatch | None = None
+    retracted: MaturedBatch | None = None
+    predicted: tuple[Codes, Ints, NDArray[np.uint16]] | None = None
+    unpredicted: tuple[Codes, Ints, NDArray[np.uint16]] | None = None
+    expected: tuple[Codes, Ints] | None = None
+    truths: Truths | None = None
+    restated: Truths | None = None
+    repeated: tuple[Codes, Ints] | None = None
+    invalid: tuple[Codes, Ints] | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    # every row new, complete and predicted: `added`, `predicted`, `expected` and `truths` are about the same rows
+    all_new: bool = False
