@@ -13,7 +13,7 @@ __all__ = ["MAX_PLACES", "render_page"]
 
 BUDGET = 300_000
 MAX_PLACES = 60
-MAX_FEATURES = 15
+MAX_FEATURES = 12
 NEWEST = 12
 MEMBER_CSS = {
     "champion": "w0",
@@ -256,7 +256,9 @@ def _period(days: int) -> str:
 
 
 def _features_section(story: Story) -> str:
-    rows = sorted(story.features, key=lambda row: -(row.importance * min(row.psi or 0.0, 2.0)))[:MAX_FEATURES]
+    rows = sorted(story.features, key=lambda row: (-(row.importance * min(row.psi or 0.0, 2.0)), -row.importance))[
+        :MAX_FEATURES
+    ]
     if not rows:
         return ""
     widest = max(row.importance for row in rows) or 1.0
@@ -266,11 +268,12 @@ def _features_section(story: Story) -> str:
         for row in rows
     )
     table = f'<table class="features"><thead><tr><th>Feature</th><th>Importance</th><th class="num">PSI</th></tr></thead><tbody>{body}</tbody></table>'
-    return _section(
-        "Features that moved",
-        table,
-        "How far each input has moved from the training data (above 0.2 is a lot), the ones the champion leans on first. An explanation, never a trigger.",
-    )
+    if all(row.psi is None for row in rows):
+        return _section(
+            "Features", table, "What the champion leans on; too few new rows to tell whether the inputs have moved."
+        )
+    lead = "How far each input has moved from the training data (above 0.25 is a lot), the ones the champion leans on first. An explanation, never a trigger."
+    return _section("Features that moved", table, lead)
 
 
 def _psi_tone(psi: float | None) -> str:
@@ -299,10 +302,10 @@ def _deployments(rows: Sequence[DeploymentRow], zone: str) -> str:
 def _deployment_table(rows: Sequence[DeploymentRow], zone: str) -> str:
     body = "".join(
         f'<tr><td data-l="When">{_moment(row.at, zone)}</td><td data-l="What"><b class="act a-{escape(row.action)}">{escape(row.action)}</b></td>'
-        f'<td data-l="Champion">{row.version}</td><td data-l="Why">{escape(row.why)}</td><td data-l="Verdict">{escape(row.verdict)}</td><td data-l="Who">{escape(row.who)}</td></tr>'
+        f'<td data-l="Version">{row.version}</td><td data-l="Why">{escape(row.why)}</td><td data-l="Verdict">{escape(row.verdict)}</td><td data-l="Who">{escape(row.who)}</td></tr>'
         for row in rows
     )
-    head = "".join(f"<th>{name}</th>" for name in ("When", "What", "Champion", "Why", "Verdict", "Who"))
+    head = "".join(f"<th>{name}</th>" for name in ("When", "What", "Version", "Why", "Verdict", "Who"))
     return f'<div class="scroll"><table class="cards"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
