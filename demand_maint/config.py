@@ -150,7 +150,7 @@ class ServingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Who answers a prediction."""
 
     serve: Literal["mixture", "champion"] = "mixture"
-    half_life_days: Positive = 7.0
+    half_life_days: Positive = 4.0
     sharpness: Positive = 10.0
     prior_days: Positive = 14.0
     warm_up_days: NonNegative = 3.0

@@ -12,7 +12,7 @@ def test_a_quiet_place_follows_the_pool() -> None:
     """A place with a hundredth of the usual evidence has nearly the pooled level; one with plenty nearly its own."""
     levels = LevelCalibration().levels(np.array([2000.0, 2000.0, 1.0]), np.array([1000.0, 1000.0, 5.0]), days=20.0)
     assert levels[0] == pytest.approx(2.0, abs=0.05)
-    assert levels[2] == pytest.approx(levels[3], abs=0.01)
+    assert levels[2] == pytest.approx(levels[3], abs=0.05)
 
 
 def test_a_place_without_forecasts_has_the_pooled_level() -> None:
