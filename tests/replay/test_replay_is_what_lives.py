@@ -64,7 +64,7 @@ def live(root: Path, first: Path, frame: pl.DataFrame) -> None:
                 parts.drain()
                 parts.refresh()
                 parts.publish()
-                if now >= replay_from:
+                if replay_from <= now < end:
                     check(parts)
                     parts.drain()
                     parts.refresh()
