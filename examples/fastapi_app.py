@@ -101,10 +101,10 @@ class Client:
         return dict(json.loads(answer))
 
 
-async def listening(port: int, seconds: float = 60.0) -> None:
+async def listening(port: int, service: asyncio.subprocess.Process, seconds: float = 60.0) -> None:
     """Wait until the service takes connections."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and service.returncode is None:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
@@ -161,7 +161,7 @@ async def main(root: Path) -> None:
     seen: list[int] = []
     failed, slowest, stop = 0, 0.0, False
     try:
-        await listening(port)
+        await listening(port, service)
         features = await asyncio.to_thread(features_of, root)
 
         async def ask(place: str) -> None:
@@ -193,8 +193,9 @@ async def main(root: Path) -> None:
         order = " then ".join(map(str, dict.fromkeys(seen)))
         print(f"{len(seen)} requests, {failed} failed, versions {order}, slowest {slowest * 1000:.0f} ms")
     finally:
-        service.terminate()
-        await service.wait()
+        if service.returncode is None:
+            service.terminate()
+            await service.wait()
     async with MaintenanceRuntime.attach(root=root) as afterwards:
         await until(lambda: afterwards.role == "leader")
         print(f"the service has ended; its root is free and serves version {afterwards.model.version}")
