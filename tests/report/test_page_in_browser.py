@@ -87,7 +87,7 @@ def background(browser: Any) -> str:
     return str(browser.execute_script("return getComputedStyle(document.body).backgroundColor"))
 
 
-@pytest.mark.parametrize("width", [1200, 390, 320])
+@pytest.mark.parametrize("width", [1200, 760, 390, 320])
 def test_it_renders_without_a_word_on_the_console(browser: Any, live_page: str, replay_page: str, width: int) -> None:
     """At desktop and phone width nothing is logged and nothing sticks out sideways; every chart has a size."""
     for address in (live_page, replay_page):
