@@ -7,12 +7,12 @@ CatBoost's own predict at 1 000 rows; the rest of the mixture at most 2 us a row
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.fitted import FEATURES, MemoryRegistry, fitted_model, rows
 from demand_maint.config import Config, ServingConfig
@@ -26,8 +26,8 @@ PLACES = tuple(f"venue-{number}" for number in range(100))
 SLOT = 1_700_006_400.0
 
 
-def interleaved(calls: dict[str, Callable[[], object]], rounds: int, repeat: int) -> dict[str, float]:
-    """Median seconds per call of each, taking turns so that all see the same machine."""
+def interleaved(calls: dict[str, Callable[[], object]], rounds: int, repeat: int) -> dict[str, NDArray[np.float64]]:
+    """Seconds per call of each in every round, taking turns so that all see the same machine."""
     found: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -37,7 +37,7 @@ def interleaved(calls: dict[str, Callable[[], object]], rounds: int, repeat: int
             for _ in range(repeat):
                 call()
             found[name].append((time.perf_counter_ns() - begin) / repeat / 1e9)
-    return {name: statistics.median(values) for name, values in found.items()}
+    return {name: np.array(values) for name, values in found.items()}
 
 
 def handle_with(registry: MemoryRegistry, serve: str, members: int) -> ModelHandle:
@@ -95,20 +95,26 @@ def measure(rounds: int) -> dict[str, Any]:
         rounds,
         2,
     )
+    own_one, own_many = one["catboost"], thousand["catboost"]
     return {
-        "one row: CatBoost's own, us": one["catboost"] * 1e6,
-        "one row: champion over it, array, us (target 5)": (one["champion_array"] - one["catboost"]) * 1e6,
-        "one row: champion over it, dict, us (target 5)": (one["champion_dict"] - one["catboost"]) * 1e6,
-        "one row: rest of the mixture, us (target 30)": (one["mixture_1"] - one["champion_dict"]) * 1e6,
-        "1000 rows: CatBoost's own, us": thousand["catboost"] * 1e6,
-        "1000 rows: champion, x (target 1.1)": thousand["champion_array"] / thousand["catboost"],
-        "1000 rows: one extra member, x of CatBoost's own (target 1.3)": (
-            (thousand["mixture_2"] - thousand["mixture_1"]) / thousand["catboost"]
+        "one row: CatBoost's own, us": _middle(own_one * 1e6),
+        "one row: champion over it, array, us (target 5)": _middle((one["champion_array"] - own_one) * 1e6),
+        "one row: champion over it, dict, us (target 5)": _middle((one["champion_dict"] - own_one) * 1e6),
+        "one row: rest of the mixture, us (target 30)": _middle((one["mixture_1"] - one["champion_dict"]) * 1e6),
+        "1000 rows: CatBoost's own, us": _middle(own_many * 1e6),
+        "1000 rows: champion, x (target 1.1)": _middle(thousand["champion_array"] / own_many),
+        "1000 rows: one extra member, x of CatBoost's own (target 1.3)": _middle(
+            (thousand["mixture_2"] - thousand["mixture_1"]) / own_many
         ),
-        "1000 rows: rest of the mixture, us a row (target 2)": (
+        "1000 rows: rest of the mixture, us a row (target 2)": _middle(
             (thousand["mixture_1"] - thousand["champion_array"]) * 1e6 / 1000
         ),
     }
+
+
+def _middle(values: NDArray[np.float64]) -> float:
+    """Median over the rounds, of differences and ratios taken within each."""
+    return float(np.median(values))
 
 
 def snapshot_cost(places: int = 1000) -> float:
