@@ -95,6 +95,9 @@ class ScratchDisk(Disk):
 @dataclass(slots=True)
 class _Counts:
     checks: int = 0
+    attempts: int = 0
+    fine_tunes: int = 0
+    full_retrains: int = 0
     deployed: int = 0
     rejected: int = 0
     failed: int = 0
@@ -221,8 +224,12 @@ class Life:
         counts.failed += status == "failed"
         counts.rollbacks += status == "rolled_back"
         version = result["version"]
-        if trained and (version is None or not parts.better(version, before, now)):
-            counts.false_alarms += 1
+        if trained:
+            counts.attempts += 1
+        if trained and status != "failed":
+            counts.fine_tunes += result["action"] == "fine_tune"
+            counts.full_retrains += result["action"] == "full_retrain"
+            counts.false_alarms += version is None or not parts.better(version, before, now)
         self._tell(now, status, f"{result['rule']}: {result['reason']}", result)
         parts.renew()
 
@@ -234,7 +241,7 @@ class Life:
         names, codes = place_codes(self.table.place)
         # what the history's end left unknown is left out for every policy alike
         found = score(self.served, self.table.actual, self.table.naive, codes, names)
-        counts, fits = self._counts, self.pool.trainings
+        counts = self._counts
         return PolicyResult(
             policy=self.policy.name,
             text=self.policy.text,
@@ -245,9 +252,9 @@ class Life:
             worst_places=found.worst_places,
             training_cpu_seconds=self.pool.cpu_seconds,
             training_wall_seconds=self.pool.wall_seconds,
-            fine_tunes=fits.get("fine_tune", 0),
-            full_retrains=fits.get("full", 0),
-            attempts=sum(fits.values()),
+            fine_tunes=counts.fine_tunes,
+            full_retrains=counts.full_retrains,
+            attempts=counts.attempts,
             rejected=counts.rejected,
             rollbacks=counts.rollbacks,
             false_alarms=counts.false_alarms,

@@ -49,11 +49,11 @@ class PolicyResult(Struct, frozen=True, kw_only=True):
     training_cpu_seconds, training_wall_seconds
         Spent in fits, every fit counted, the first champion's not (all policies start from the same one).
     attempts
-        Trainings begun; `fine_tunes` and `full_retrains` by kind.
-    deployed, rejected, failed
-        What became of them.
+        Trainings begun; of each kind those that came to a challenger, `failed` those that did not (too few rows, say).
+    deployed, rejected
+        What became of the challengers.
     false_alarms
-        Trainings that did not help within 14 days: rejected or failed, or no better there than the champion they were to follow.
+        Trainings that did not help within 14 days: rejected at once, or no better there than the champion they were to follow.
     wall_seconds, cpu_seconds
         The whole life, fits included.
     complete
