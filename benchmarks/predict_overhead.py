@@ -1,6 +1,6 @@
 """What predicting through the handle costs over CatBoost's own predict: ``python -m benchmarks.predict_overhead [--json]``.
 
-Everything is measured interleaved in one process, so a busy machine slows both sides alike; each figure is a median. Targets:
+CatBoost's own predict is called with one thread, as the handle does for live batches. Everything is measured interleaved in one process, so a busy machine slows both sides alike; each figure is a median. Targets:
 serve="champion" within 5 us of CatBoost's own predict for one row and 1.1x for 1 000; one extra tree member at most 1.3x
 CatBoost's own predict at 1 000 rows; the rest of the mixture at most 2 us a row there and 30 us for a single row.
 """
@@ -76,7 +76,7 @@ def measure(rounds: int) -> dict[str, Any]:
     places, stamps = [PLACES[i % len(PLACES)] for i in range(1000)], np.full(1000, SLOT)
     one = interleaved(
         {
-            "catboost": lambda: own.predict(single[0]),
+            "catboost": lambda: own.predict(single[0], thread_count=1),
             "champion_array": lambda: champion.predict(single),
             "champion_dict": lambda: champion.predict(row),
             "mixture_1": lambda: one_member.predict(row, PLACES[0], SLOT),
@@ -87,7 +87,8 @@ def measure(rounds: int) -> dict[str, Any]:
     )
     thousand = interleaved(
         {
-            "catboost": lambda: own.predict(many),
+            "catboost": lambda: own.predict(many, thread_count=1),
+            "catboost, all cores": lambda: own.predict(many),
             "champion_array": lambda: champion.predict(many),
             "mixture_1": lambda: one_member.predict(many, places, stamps),
             "mixture_2": lambda: two_members.predict(many, places, stamps),
@@ -102,6 +103,7 @@ def measure(rounds: int) -> dict[str, Any]:
         "one row: champion over it, dict, us (target 5)": _middle((one["champion_dict"] - own_one) * 1e6),
         "one row: rest of the mixture, us (target 30)": _middle((one["mixture_1"] - one["champion_dict"]) * 1e6),
         "1000 rows: CatBoost's own, us": _middle(own_many * 1e6),
+        "1000 rows: CatBoost's own on all cores, us": _middle(thousand["catboost, all cores"] * 1e6),
         "1000 rows: champion, x (target 1.1)": _middle(thousand["champion_array"] / own_many),
         "1000 rows: one extra member, x of CatBoost's own (target 1.3)": _middle(
             (thousand["mixture_2"] - thousand["mixture_1"]) / own_many
