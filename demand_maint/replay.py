@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ __all__ = ["ReplayReport", "find_policy", "replay"]
 DAY = 86400.0
 YEAR = 365 * DAY
 LOOK_SECONDS = 0.2
+KNOWN_SHARE = 0.02
 MAX_POLICY_DAYS = 740
 SCRATCH_BYTES = 2 << 30
 
@@ -95,15 +96,28 @@ class _Show:
     """Where to tell how far it is."""
 
     progress: Callable[[float, float | None], None] | None
-    began: float = field(default_factory=lambda: SystemClock().monotonic())
+    jobs: int
 
     def tell(self, runs: Sequence[_Run]) -> None:
         """Tell the share that is done, and the seconds left where enough is known."""
         if self.progress is None:
             return
-        share = sum(run.life.done for run in runs) / max(len(runs), 1)
-        passed = SystemClock().monotonic() - self.began
-        self.progress(share, passed / share - passed if share > 0.02 else None)
+        if all(run.future is not None and run.future.done() for run in runs):
+            self.progress(1.0, 0.0)
+            return
+        now = SystemClock().monotonic()
+        spent = [run.life.seconds(now) for run in runs]
+        known = [s / run.life.done for run, s in zip(runs, spent, strict=True) if run.life.done > KNOWN_SHARE]
+        if not known:
+            self.progress(0.0, None)
+            return
+        # a policy that has not begun is taken to be as long as the others: trainings differ, and nobody knows them beforehand
+        usual = sum(known) / len(known)
+        left = [
+            max(s / run.life.done - s, 0.0) if run.life.done > KNOWN_SHARE else usual
+            for run, s in zip(runs, spent, strict=True)
+        ]
+        self.progress(sum(spent) / max(sum(spent) + sum(left), 1e-9), max(*left, sum(left) / self.jobs, 0.0))
 
 
 def find_policy(name: str | Path) -> ReplayPolicy:
@@ -229,7 +243,7 @@ def replay(
             )
             for policy in chosen
         ]
-        _live_all(runs, jobs, _Show(progress))
+        _live_all(runs, jobs, _Show(progress, max(min(jobs, len(runs)), 1)))
         results = tuple(run.future.result() for run in runs if run.future is not None)
         data = _page_data(runs, results, table, base, facts, name or Path(facts["source"]).name)
         page = _keep(Path(out), data, facts, results) if out is not None else None

@@ -150,11 +150,17 @@ class Life:
     pool: InPlacePool = field(default_factory=InPlacePool)
     _counts: _Counts = field(default_factory=_Counts)
     _cpu: float = 0.0
+    _began: float | None = None
+    _ended: float | None = None
+
+    def seconds(self, now: float) -> float:
+        """Wall seconds lived so far; `now` on the monotonic clock."""
+        return 0.0 if self._began is None else (now if self._ended is None else self._ended) - self._began
 
     def run(self) -> PolicyResult:
         """Live from the table's start to its end, or until stopped."""
         stopwatch = SystemClock()
-        began = stopwatch.monotonic()
+        self._began = began = stopwatch.monotonic()
         self._cpu = time.thread_time()
         self.served = np.full(len(self.table), np.nan)
         if not self.policy.models or self.first is None:
@@ -238,6 +244,7 @@ class Life:
             self.tell(LifeEvent(policy=self.policy.name, at=now, kind=kind, text=text, result=result))
 
     def _result(self, until: float | None, wall: float) -> PolicyResult:
+        self._ended = (self._began or 0.0) + wall
         names, codes = place_codes(self.table.place)
         # what the history's end left unknown is left out for every policy alike
         found = score(self.served, self.table.actual, self.table.naive, codes, names)
