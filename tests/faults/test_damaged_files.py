@@ -127,6 +127,7 @@ def test_a_disk_that_cannot_be_read_is_not_mistaken_for_damage(
 def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a folder with real model files and metadata beside each."""
     folder = tmp_path / "models"
+    monkeypatch.setattr("registry_life._real_models", [])  # first, so that undoing leaves the list it found, empty
     use_real_models(folder)
     monkeypatch.setattr("registry_life._real_models", [])
     for path in folder.glob("*.cbm"):
