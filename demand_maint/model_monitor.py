@@ -417,7 +417,7 @@ class ModelMonitor:
         store = self._store
         if len(store.metrics.trackers) < len(self._trackers):
             with self._state:
-                store.open()
+                store.open(self._trackers)
                 for name in self._trackers.keys() - store.metrics.trackers.keys():
                     store.add_tracker(name, self._trackers[name])
         return store
@@ -558,7 +558,7 @@ class ModelMonitor:
         """Features that the builder makes for `keys`; ``None`` where it makes others than `names`."""
         from demand_maint.features import load_builder  # noqa: PLC0415 - only training needs it
 
-        builder = load_builder(self.config)
+        builder = load_builder(self.config, self.root)
         if names and not set(names) <= set(builder.names):
             return None
         wanted = names or list(builder.names)

@@ -74,6 +74,7 @@ def table_of(
     *,
     train_until: float,
     until: float | None = None,
+    root: str | Path = ".",
 ) -> ReplayTable:
     """Build the table of `frame` (``place_id``, ``timestamp`` in epoch seconds, ``actual``, feature columns if any).
 
@@ -83,6 +84,8 @@ def table_of(
         First replayed moment; rows before it train the first champion.
     until
         Rows from here on are left out.
+    root
+        Where a module of the user's own that ``features`` names is searched first.
 
     Raises
     ------
@@ -110,7 +113,7 @@ def table_of(
     if own:
         names, built = own, frame[first:]
     else:
-        builder = load_builder(config)
+        builder = load_builder(config, root)
         names, built = tuple(builder.names), builder.build(truth, keys)
     features = np.empty((len(keys), len(names)), dtype=np.float32, order="F")
     for index, name in enumerate(names):

@@ -95,6 +95,7 @@ class FullRetrainer:
         train_until: float | None = None,
         *,
         output_dir: str | Path = STAGING,
+        validation: float | None = None,
     ) -> TrainingJob:
         """Gather and write the rows, and return the job for a `WorkerPool`; `retrain` does that and runs it."""
         base = self._base()
@@ -118,6 +119,7 @@ class FullRetrainer:
             base=base,
             train_until=train_until,
             output_directory=self.root / output_dir,
+            validation=validation,
         )
 
     def _base(self) -> BaseModel | None:

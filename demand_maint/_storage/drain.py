@@ -1,8 +1,8 @@
 """The reading half of the journal: what writers have committed and nobody has counted yet.
 
 The drain stamps when it saw a row (1 s resolution) and writes down, beside each segment, which rows it read, when, and their
-crc32: one JSON array per line, ``[start, end, observed_at, crc32]``. Only the leader writes those lines; a reader without the
-lock follows them.
+crc32, and when that writer had been read before: one JSON array per line, ``[start, end, observed_at, crc32, observed_from]``
+(without the last in files of earlier releases). Only the leader writes those lines; a reader without the lock follows them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,6 +19,7 @@ from demand_maint._storage.drain_rows import (
     Place,
     Segment,
     SegmentCursor,
+    Span,
     WriterState,
     checksum,
     covered,
@@ -49,7 +50,18 @@ __all__ = ["Drain", "DrainedRows", "Place", "SegmentCursor"]
 
 _DRAINED = ".drained"
 _AHEAD = 64
+Floats = NDArray[np.float64]
 _log = get_logger("drain")
+
+
+class Note(msgspec.Struct, frozen=True, array_like=True):
+    """A line beside a segment: which rows were read, when, what they were, and when their writer had been read before."""
+
+    start: int
+    end: int
+    read: float
+    crc: int
+    before: float = 0.0
 
 
 class Drain:
@@ -71,6 +83,7 @@ class Drain:
         self._cursors: dict[str, SegmentCursor] = {}
         self.damaged: list[str] = []
         self._finished: set[str] = set()
+        self._looked: dict[str, float] = {}
         self._prefix = str(door.root)
         self._clock = SystemClock()  # compared with the stamps of the file system
         self._stamps: dict[str, int] = {}
@@ -81,8 +94,15 @@ class Drain:
         """Progress per segment path, for saving."""
         return {path: [cursor.done, *cursor.holes] for path, cursor in self._cursors.items()}
 
-    def restore(self, cursors: dict[str, list[int]], finished: Sequence[str] = ()) -> None:
-        """Go on from what `cursors` said; segments that are `finished` are sealed and not looked at again."""
+    def looked(self) -> dict[str, float]:
+        """When each writer was read last, for saving."""
+        return self._looked | {name: writer.looked for name, writer in self._writers.items() if writer.looked}
+
+    def restore(
+        self, cursors: dict[str, list[int]], finished: Sequence[str] = (), looked: dict[str, float] | None = None
+    ) -> None:
+        """Go on from what `cursors` and `looked` said; segments that are `finished` are sealed and not looked at again."""
+        self._looked = dict(looked or {})
         self._finished = set(finished)
         self._cursors = {path: SegmentCursor(done, list(holes)) for path, (done, *holes) in cursors.items()}
         self._writers.clear()
@@ -118,9 +138,10 @@ class Drain:
         """Rows committed since the last call, writer by writer in the order in which they were logged."""
         stamp = float(int(now))
         for name in self._door.listdir(JOURNAL):
-            writer = self._writers.setdefault(name, WriterState(name))
+            writer = self._writers.setdefault(name, WriterState(name, looked=self._looked.get(name, 0.0)))
             self._look(writer)
             yield from self._read_writer(writer, stamp)
+            writer.looked = stamp
 
     def has_new(self) -> bool:
         """Whether any writer has committed something that was not read; cheap where nothing was."""
@@ -188,19 +209,20 @@ class Drain:
                 np.arange(min(done, segment.head.capacity)), np.array(segment.cursor.holes, np.int64)
             )
             rows, kept = record_rows(segment, indices)
-            return [self._with_places(writer, rows, stamps_at(segment.stamps, kept))] if len(rows) else []
+            return [self._with_places(writer, rows, *stamps_at(segment.stamps, kept))] if len(rows) else []
         shapes, at, _ = read_blocks(segment.data[: max(min(done, len(segment.data)), HEADER_BYTES)], HEADER_BYTES)
-        groups: dict[tuple[int, int], list[tuple[Rows, NDArray[np.float64]]]] = {}
+        groups: dict[tuple[int, int], list[tuple[Rows, Floats, Floats]]] = {}
         begin = 0
         for rows in shapes:
-            observed = stamps_at(segment.stamps, at[begin : begin + len(rows)])
+            observed, before = stamps_at(segment.stamps, at[begin : begin + len(rows)])
             begin += len(rows)
             width = rows.features.shape[1] if rows.features is not None else 0
-            groups.setdefault((width, rows.schema), []).append((rows, observed))
+            groups.setdefault((width, rows.schema), []).append((rows, observed, before))
         out: list[DrainedRows] = []
         for parts in groups.values():
-            together = joined([rows for rows, _ in parts], features=True)
-            out.append(self._with_places(writer, together, np.concatenate([observed for _, observed in parts])))
+            together = joined([rows for rows, *_ in parts], features=True)
+            observed = np.concatenate([observed for _, observed, _ in parts])
+            out.append(self._with_places(writer, together, observed, np.concatenate([before for *_, before in parts])))
         return out
 
     def segments(self) -> list[tuple[WriterState, Segment, bool]]:
@@ -291,11 +313,11 @@ class Drain:
         codes[: len(known)] = known
         writer.codes, writer.places = codes, places
 
-    def _with_places(self, writer: WriterState, rows: Rows, observed: NDArray[np.float64]) -> DrainedRows:
+    def _with_places(self, writer: WriterState, rows: Rows, observed: Floats, before: Floats) -> DrainedRows:
         """Give rows the root's place codes; those whose place is not written down are left out."""
         local = rows.place
         if not len(local):
-            return DrainedRows(writer.name, rows, local, observed)
+            return DrainedRows(writer.name, rows, local, observed, before)
         top = int(local.max())
         if top >= len(writer.codes) or (writer.codes[local] < 0).any():
             writer.words_size = -1
@@ -311,15 +333,17 @@ class Drain:
         if (place < 0).any():
             good = place >= 0
             _log.warning("place_unknown", writer=writer.name, rows=int((~good).sum()))
-            rows, place, observed = chosen(rows, good), place[good], observed[good]
-        return DrainedRows(writer.name, rows, place.astype(np.uint32), observed)
+            rows, place, observed, before = chosen(rows, good), place[good], observed[good], before[good]
+        return DrainedRows(writer.name, rows, place.astype(np.uint32), observed, before)
 
     def _read_writer(self, writer: WriterState, stamp: float) -> Iterator[DrainedRows]:
         records: list[DrainedRows] = []
         blocks: list[DrainedRows] = []
+        since = min(writer.looked, stamp)  # the clock may have been put back
         # blocks first: a record that is older than a block read here is read here too
         for segment in sorted(writer.segments.values(), key=lambda one: (one.is_records, one.head.number)):
-            found = self._read_records(segment, stamp) if segment.is_records else self._read_blocks(segment, stamp)
+            read = self._read_records if segment.is_records else self._read_blocks
+            found = read(segment, stamp, since)
             if found is not None and len(found[0]):
                 (records if segment.is_records else blocks).append(self._with_places(writer, *found))
         if not blocks:
@@ -329,7 +353,7 @@ class Drain:
         else:
             yield in_order([*blocks, *records])
 
-    def _read_records(self, segment: Segment, stamp: float) -> tuple[Rows, NDArray[np.float64]] | None:
+    def _read_records(self, segment: Segment, stamp: float, since: float) -> tuple[Rows, Floats, Floats] | None:
         cursor = segment.cursor
         if cursor.done >= segment.head.capacity and not cursor.holes:
             return None
@@ -348,40 +372,43 @@ class Drain:
             indices = np.concatenate([np.array(late, dtype=np.int64), indices[committed]])
         cursor.holes = [hole for hole in cursor.holes if hole not in late] + holes
         cursor.done = end
-        self._note(segment, [(hole, hole + 1) for hole in late] + ([(before, end)] if end > before else []), stamp)
+        spans = [(hole, hole + 1) for hole in late] + ([(before, end)] if end > before else [])
+        self._note(segment, spans, stamp, since)
         rows, kept = record_rows(segment, indices)
-        return rows, self._observed(segment, kept, stamp)
+        return rows, *self._observed(segment, kept, stamp, since)
 
-    def _read_blocks(self, segment: Segment, stamp: float) -> tuple[Rows, NDArray[np.float64]] | None:
+    def _read_blocks(self, segment: Segment, stamp: float, since: float) -> tuple[Rows, Floats, Floats] | None:
         start = max(segment.cursor.done, HEADER_BYTES)
         shapes, at, end = read_blocks(segment.data, start)
         if not shapes:
             return None
         rows = joined(shapes)
         segment.cursor.done = end
-        self._note(segment, [(start, end)], stamp)
-        return rows, self._observed(segment, at, stamp)
+        self._note(segment, [(start, end)], stamp, since)
+        return rows, *self._observed(segment, at, stamp, since)
 
-    def _observed(self, segment: Segment, at: NDArray[np.int64], stamp: float) -> NDArray[np.float64]:
+    def _observed(
+        self, segment: Segment, at: NDArray[np.int64], stamp: float, since: float
+    ) -> tuple[Floats, Floats]:
         if not segment.stamps:
             self._read_stamps(segment)
-        return stamps_at(segment.stamps, at, stamp) if segment.stamps else np.full(len(at), stamp)
+        return stamps_at(segment.stamps, at, (stamp, since))
 
-    def _note(self, segment: Segment, spans: list[tuple[int, int]], stamp: float) -> None:
+    def _note(self, segment: Segment, spans: list[tuple[int, int]], stamp: float, since: float) -> None:
         """Remember which rows were read when, unless that stands beside the segment already."""
         if not segment.stamps:
             self._read_stamps(segment)
         for start, end in spans:
             if not covered(segment.stamps, start, end):
-                segment.stamps.append((start, end, stamp))
-                segment.unnoted.append((start, end, stamp))
+                segment.stamps.append((start, end, stamp, since))
+                segment.unnoted.append((start, end, stamp, since))
 
     def flush_notes(self, segment: Segment) -> None:
         """Write down which rows were read, when, and their checksum."""
         if segment.unnoted:
             lines = [
-                msgspec.json.encode([start, end, stamp, checksum(segment, start, end)]) + b"\n"
-                for start, end, stamp in segment.unnoted
+                msgspec.json.encode([start, end, stamp, checksum(segment, start, end), since]) + b"\n"
+                for start, end, stamp, since in segment.unnoted
             ]
             self._door.append(segment.path + _DRAINED, b"".join(lines))
             segment.unnoted = []
@@ -393,18 +420,20 @@ class Drain:
                 self.flush_notes(segment)
 
     def _read_stamps(self, segment: Segment) -> None:
-        segment.stamps = [(start, end, stamp) for start, end, stamp, _ in self.notes(segment.path)] + segment.unnoted
+        noted = [(start, end, stamp, since) for start, end, stamp, _, since in self.notes(segment.path)]
+        segment.stamps = noted + segment.unnoted
 
-    def notes(self, path: str) -> list[tuple[int, int, float, int]]:
+    def notes(self, path: str) -> list[tuple[int, int, float, int, float]]:
         """Return what the drain wrote down about a segment."""
         try:
             data = self._door.read_bytes(path + _DRAINED)
         except FileNotFoundError:
             return []
-        out: list[tuple[int, int, float, int]] = []
+        out: list[tuple[int, int, float, int, float]] = []
         for line in data.split(b"\n"):
             try:
-                out.append(msgspec.json.decode(line, type=tuple[int, int, float, int]))
+                note = msgspec.json.decode(line, type=Note)
+                out.append((note.start, note.end, note.read, note.crc, note.before))
             except msgspec.MsgspecError:
                 continue
         return out
@@ -412,7 +441,7 @@ class Drain:
     def intact(self, segment: Segment) -> bool:
         """Whether the rows that were drained are still what was read then."""
         notes = self.notes(segment.path)
-        return all(end > segment.head.capacity or checksum(segment, start, end) == crc for start, end, _, crc in notes)
+        return all(end > segment.head.capacity or checksum(segment, start, end) == crc for start, end, _, crc, _ in notes)
 
     def verify(self) -> list[str]:
         """Segments with drained rows that are no longer what was read."""

@@ -24,6 +24,7 @@ __all__ = [
     "Place",
     "Segment",
     "SegmentCursor",
+    "Span",
     "WriterState",
     "checksum",
     "covered",
@@ -35,6 +36,8 @@ __all__ = [
 ]
 
 Place = int | str
+# rows from, to; when they were read, and when their writer had been read before (0: never)
+Span = tuple[int, int, float, float]
 
 
 @dataclass(slots=True)
@@ -47,12 +50,16 @@ class SegmentCursor:
 
 @dataclass(frozen=True, slots=True)
 class DrainedRows:
-    """Rows of one writer in the order they were logged, with dense place codes of the whole root."""
+    """Rows of one writer in the order they were logged, with dense place codes of the whole root.
+
+    They were logged between `observed_from`, when the writer had been drained before, and `observed_at`; 0 where it had not.
+    """
 
     writer: str
     rows: Rows
     place: NDArray[np.uint32]
     observed_at: NDArray[np.float64]
+    observed_from: NDArray[np.float64]
 
 
 @dataclass(slots=True)
@@ -63,9 +70,9 @@ class Segment:
     head: SegmentHead
     data: memoryview
     cursor: SegmentCursor
-    stamps: list[tuple[int, int, float]] = field(default_factory=list)
+    stamps: list[Span] = field(default_factory=list)
     # spans that were read and are not written down yet
-    unnoted: list[tuple[int, int, float]] = field(default_factory=list)
+    unnoted: list[Span] = field(default_factory=list)
 
     @property
     def is_records(self) -> bool:
@@ -82,6 +89,7 @@ class WriterState:
     places: dict[int, Place] = field(default_factory=dict)
     schemas: dict[int, tuple[str, ...]] = field(default_factory=dict)
     words_size: int = -1
+    looked: float = 0.0
 
 
 def has_block_begun(segment: Segment) -> bool:
@@ -101,25 +109,28 @@ def checksum(segment: Segment, start: int, end: int) -> int:
     return zlib.crc32(segment.data[start:end])
 
 
-def covered(stamps: list[tuple[int, int, float]], start: int, end: int) -> bool:
+def covered(stamps: list[Span], start: int, end: int) -> bool:
     """Whether earlier notes tell of every row of a stretch."""
     at = start
-    for low, high, _ in sorted(stamps):
+    for low, high, *_ in sorted(stamps):
         if low <= at < high:
             at = high
     return at >= end
 
 
 def stamps_at(
-    stamps: list[tuple[int, int, float]], at: NDArray[np.int64], default: float | None = None
-) -> NDArray[np.float64]:
-    out = np.full(len(at), np.nan if default is None else default)
-    for start, end, stamp in stamps:
-        out[(at >= start) & (at < end)] = stamp
+    stamps: list[Span], at: NDArray[np.int64], default: tuple[float, float] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """When rows were read, and when their writer had been read before; `default` where no span tells."""
+    read = np.full(len(at), np.nan if default is None else default[0])
+    before = np.full(len(at), 0.0 if default is None else default[1])
+    for start, end, stamp, since in stamps:
+        here = (at >= start) & (at < end)
+        read[here], before[here] = stamp, since
     if default is None:
-        known = out[np.isfinite(out)]
-        out[~np.isfinite(out)] = known.max() if len(known) else 0.0
-    return out
+        known = read[np.isfinite(read)]
+        read[~np.isfinite(read)] = known.max() if len(known) else 0.0
+    return read, before
 
 
 def record_rows(segment: Segment, indices: NDArray[np.int64]) -> tuple[Rows, NDArray[np.int64]]:
@@ -150,4 +161,5 @@ def in_order(parts: list[DrainedRows]) -> DrainedRows:
     order = np.argsort(rows.after, kind="stable")
     place = np.concatenate([part.place for part in parts])[order]
     observed = np.concatenate([part.observed_at for part in parts])[order]
-    return DrainedRows(parts[0].writer, chosen(rows, order), place, observed)
+    before = np.concatenate([part.observed_from for part in parts])[order]
+    return DrainedRows(parts[0].writer, chosen(rows, order), place, observed, before)

@@ -6,7 +6,7 @@ one blob.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,13 @@ from demand_maint.core.live_metrics import LiveMetrics, Tracker
 from demand_maint.core.observations import Events, RowBuffer
 from demand_maint.core.packing import pack, unpack
 from demand_maint.core.timegrid import TimeGrid
+from demand_maint.errors import DamagedRegistryError
 from demand_maint.log import get_logger
 
 __all__ = ["ObservationStore"]
 
 DAY = 86400
+Floats = NDArray[np.float64]
 _CHUNK = 65_536
 _GENTLE_CHUNK = 4_096  # well under a millisecond with the interpreter held
 _PAUSE = 0.0005
@@ -64,6 +66,7 @@ class ObservationStore:
         self._floor = 0
         self._number = 0
         self._opened = False
+        self._rebuilt = False
         self._unsaved = 0
         self._saved_trackers: dict[str, bytes] = {}
         self._pristine: dict[str, bytes] = {}
@@ -77,10 +80,13 @@ class ObservationStore:
         """Whether the saved sums were taken over."""
         return self._opened
 
-    def open(self) -> None:
-        """Take over the newest saved sums; harmless when done before."""
+    def open(self, trackers: Mapping[str, Tracker] | None = None) -> None:
+        """Take over the newest saved sums, and the state of `trackers` with them; harmless when done before."""
         if not self._opened:
             self._opened = True
+            for name, tracker in (trackers or {}).items():
+                self._pristine[name] = tracker.encode()
+                self.metrics.trackers[name] = tracker
             self._restore()
 
     def reopen(self) -> None:
@@ -95,11 +101,29 @@ class ObservationStore:
     def add_tracker(self, name: str, tracker: Tracker) -> None:
         """Let `tracker` follow every row that matures from now on, from where its saved state ended."""
         self.open()
+        if name in self.metrics.trackers:
+            return
         self._pristine[name] = tracker.encode()
-        data = self._saved_trackers.get(name)
-        if data is not None:
-            tracker.restore(data)
         self.metrics.trackers[name] = tracker
+        if self._rebuilt or not self._restored(name, tracker):
+            self._start_over()
+
+    def _restored(self, name: str, tracker: Tracker) -> bool:
+        """Go on from a tracker's saved state, where there is one; whether all is well."""
+        data = self._saved_trackers.get(name)
+        if data is None:
+            return True
+        try:
+            tracker.restore(data)
+        except DamagedRegistryError as error:
+            _log.error("tracker_state_damaged", tracker=name, reason=str(error), remedy="it is counted again from the rows")
+            return False
+        return True
+
+    def _start_over(self) -> None:
+        """Count everything again, for the sums and for every tracker."""
+        self.metrics = self._fresh_metrics()
+        self._rebuild()
 
     def _fresh_metrics(self) -> LiveMetrics:
         metrics = LiveMetrics(self.grid, self.config.season_seconds, self.config.horizon_seconds)
@@ -125,18 +149,17 @@ class ObservationStore:
             return
         self.places[:] = facts["places"]
         self.drain_reader = Drain(self.door, self.places)
-        self.drain_reader.restore(facts["cursors"], facts["finished"])
+        self.drain_reader.restore(facts["cursors"], facts["finished"], facts.get("looked"))
         self.metrics.load(facts, arrays)
         self.saved_at, self._floor = facts["saved_at"], facts["floor"]
         self._saved_trackers = {name: arrays[f"tracker.{name}"].tobytes() for name in facts["trackers"]}
-        for name, tracker in self.metrics.trackers.items():
-            if name in self._saved_trackers:
-                tracker.restore(self._saved_trackers[name])
+        if not all([self._restored(name, tracker) for name, tracker in self.metrics.trackers.items()]):
+            self._start_over()
+            return
         gone = self.drain_reader.missing()
         if any(self._sealed_name(path) for path in gone):  # an older snapshot: what it leads up to is sealed already
             _log.warning("sums_rebuilt", reason="the newest snapshot was lost")
-            self.metrics = self._fresh_metrics()
-            self._rebuild()
+            self._start_over()
             return
         for path in gone:
             _log.error("segment_gone", segment=path)
@@ -149,6 +172,8 @@ class ObservationStore:
     def _rebuild(self) -> None:
         """Count everything again from the sealed files; the journals follow with the next drain."""
         _log.warning("rebuilding_sums", files=len(self.sealed.names()))
+        self._rebuilt = True
+        self._saved_trackers = {}
         buffer = self._buffer = self.metrics.new_buffer()
         self.drain_reader.restore({})
         for events in self.events_since(None):
@@ -203,15 +228,15 @@ class ObservationStore:
         for start in range(0, len(part.rows), size):
             here = slice(start, start + size)
             rows = chosen(part.rows, here)
-            yield self._events(rows, part.place[here], part.observed_at[here])
+            yield self._events(rows, part.place[here], part.observed_at[here], part.observed_from[here])
 
-    def _events(self, rows: Rows, place: NDArray[np.uint32], observed_at: NDArray[np.float64]) -> Events:
+    def _events(self, rows: Rows, place: NDArray[np.uint32], observed_at: Floats, observed_from: Floats) -> Events:
         if not (len(rows) and rows.time.min() >= 0 and rows.time.max() <= _LATEST):
             sane = (rows.time >= 0) & (rows.time <= _LATEST)
             self.metrics.counts["invalid_timestamps"] += int((~sane).sum())
             rows = chosen(rows, sane)
-            place, observed_at = place[sane], observed_at[sane]
-        return to_events(rows, place, self._slots(rows.time), observed_at)
+            place, observed_at, observed_from = place[sane], observed_at[sane], observed_from[sane]
+        return to_events(rows, place, self._slots(rows.time), observed_at, observed_from)
 
     def _slots(self, times: NDArray[np.float64]) -> NDArray[np.int64]:
         """Slots of times, which mostly come in runs of equal ones."""
@@ -329,16 +354,18 @@ class ObservationStore:
         rows = joined([found[0] for _, found in opened])
         place = np.concatenate([found[1] for _, found in opened])
         observed = np.concatenate([found[2] for _, found in opened])
+        before = np.concatenate([found[3] for _, found in opened])
         writers = sorted({part.lane.partition("/")[0] for part, _ in opened})
         rank = np.concatenate(
             [np.full(len(found[1]), writers.index(part.lane.partition("/")[0])) for part, found in opened]
         )
         order = np.lexsort((rows.after, rank, observed))
-        yield self._events(chosen(rows, order), place[order], observed[order])
+        yield self._events(chosen(rows, order), place[order], observed[order], before[order])
 
-    def _open_part(self, part: "_Part") -> tuple[Rows, NDArray[np.uint32], NDArray[np.float64]] | None:
+    def _open_part(self, part: "_Part") -> tuple[Rows, NDArray[np.uint32], Floats, Floats] | None:
         if part.drained is not None:
-            return part.drained.rows, part.drained.place, part.drained.observed_at
+            drained = part.drained
+            return drained.rows, drained.place, drained.observed_at, drained.observed_from
         assert part.name is not None
         columns = [*_COLUMNS, *self._optional_columns(part.name)]
         found = self.sealed.read(part.name, columns)
@@ -346,14 +373,17 @@ class ObservationStore:
             return None
         codes = np.array([self.drain_reader.code_of(place) for place in found.places], dtype=np.uint32)
         frame = found.frame
-        return _rows_of(frame), codes[frame["place"].to_numpy()], frame["observed_at"].to_numpy()
+        before = frame["observed_from"].to_numpy() if "observed_from" in frame.columns else np.zeros(len(frame))
+        return _rows_of(frame), codes[frame["place"].to_numpy()], frame["observed_at"].to_numpy(), before
 
     def _optional_columns(self, name: str) -> list[str]:
         manifest = self.sealed.manifest(name)
-        if manifest is None or not manifest.segment.startswith("b"):
+        if manifest is None:
             return []
+        if not manifest.segment.startswith("b"):
+            return ["observed_from"] if manifest.format > 1 else []
         schema = pl.read_parquet_schema(self.door.path(f"{SEALED}/{name}"))
-        return [column for column in schema if column == "snapshot" or column.startswith("member:")]
+        return [column for column in schema if column in {"snapshot", "observed_from"} or column.startswith("member:")]
 
     # saving
 
@@ -368,6 +398,7 @@ class ObservationStore:
             "grid": [self.grid.zone, self.grid.step, self.config.season_seconds, self.config.horizon_seconds],
             "places": self.places,
             "cursors": {path: at for path, at in self.drain_reader.cursors().items() if path not in finished},
+            "looked": self.drain_reader.looked(),
             # sealed; whoever reads this removes what is left of them
             "finished": list(finished),
             "trackers": list(trackers),
@@ -406,6 +437,7 @@ class ObservationStore:
                     part.rows,
                     part.place,
                     part.observed_at,
+                    part.observed_from,
                     self.places,
                     writer.schemas.get(part.rows.schema, ()),
                 )

@@ -2,7 +2,8 @@
 
 ``logs/predictions/<oldest>-<newest>-<writer>-<segment>.parquet`` holds the rows of one segment as they were logged, times in
 epoch seconds; its ``.json`` names places, counts and the sha256 of the Parquet file. The two times in the name are whole
-seconds, so that a reader opens only what overlaps its window. Manifest format 1 is the first.
+seconds, so that a reader opens only what overlaps its window. Manifest format 2: the file has the column ``observed_from``; in
+one of format 1 it is taken as 0, which is to say that nothing is known of it.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ __all__ = ["HISTORY", "QUARANTINE", "SEALED", "Manifest", "SealedHistory", "Seal
 SEALED = "logs/predictions"
 HISTORY = "data/history"
 QUARANTINE = "logs/quarantine"
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
 _NAME = re.compile(r"(\d{10})-(\d{10})-(.+)\.parquet")
 _SLIM = "~.parquet"
 _log = get_logger("sealed")
@@ -86,6 +87,7 @@ class SealedHistory:
         rows: Rows,
         place: NDArray[np.uint32],
         observed_at: NDArray[np.float64],
+        observed_from: NDArray[np.float64],
         places: Sequence[Place],
         names: tuple[str, ...] = (),
     ) -> str | None:
@@ -96,7 +98,7 @@ class SealedHistory:
         sane = rows.time[(rows.time >= 0) & (rows.time < 4_294_000_000)]
         oldest, newest = (float(sane.min()), float(sane.max())) if len(sane) else (0.0, 0.0)
         features = _feature_names(rows, names)
-        frame = pl.DataFrame(_columns(rows, codes, observed_at, features))
+        frame = pl.DataFrame(_columns(rows, codes, (observed_at, observed_from), features))
         name = f"{int(oldest):010d}-{int(newest):010d}-{writer}-{segment}.parquet"
         manifest = Manifest(
             writer=writer,
@@ -256,7 +258,7 @@ def _feature_names(rows: Rows, names: tuple[str, ...]) -> list[str]:
 
 
 def _columns(
-    rows: Rows, codes: NDArray[np.intp], observed_at: NDArray[np.float64], features: list[str]
+    rows: Rows, codes: NDArray[np.intp], observed: tuple[NDArray[np.float64], NDArray[np.float64]], features: list[str]
 ) -> dict[str, NDArray[np.generic]]:
     columns: dict[str, NDArray[np.generic]] = {
         "place": codes.astype(np.uint32),
@@ -265,7 +267,8 @@ def _columns(
         "predicted": rows.predicted,
         "actual": rows.actual,
         "timestamp": rows.time,
-        "observed_at": observed_at,
+        "observed_at": observed[0],
+        "observed_from": observed[1],
         "order": rows.after,
     }
     if rows.snapshot is not None and rows.snapshot.any():

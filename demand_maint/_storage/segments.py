@@ -296,18 +296,23 @@ def joined(parts: list[Rows], *, features: bool = False) -> Rows:
 
 
 def to_events(
-    rows: Rows, place: NDArray[np.uint32], slot: NDArray[np.int64], observed_at: NDArray[np.float64]
+    rows: Rows,
+    place: NDArray[np.uint32],
+    slot: NDArray[np.int64],
+    observed_at: NDArray[np.float64],
+    observed_from: NDArray[np.float64],
 ) -> Events:
     """Events for the buffer, from rows whose places and slots have been worked out."""
     through_handle = rows.kind == SERVED
     if not through_handle.any():
-        return Events(place, slot, rows.kind, rows.version, rows.predicted, rows.actual, observed_at)
+        return Events(place, slot, rows.kind, rows.version, rows.predicted, rows.actual, observed_at, observed_from)
     members = rows.members if rows.members is not None else np.empty((len(rows), 0), dtype=np.float32)
     snapshot = rows.snapshot if rows.snapshot is not None else np.zeros(len(rows), dtype=np.uint32)
     actual = np.where(through_handle, np.nan, rows.actual)
     return Events(
-        place, slot, rows.kind, rows.version, rows.predicted, actual, observed_at, rows.actual, snapshot, members
-    )
+        place, slot, rows.kind, rows.version, rows.predicted, actual, observed_at, observed_from,
+        rows.actual, snapshot, members,
+    )  # fmt: skip
 
 
 assert RECORD.itemsize == RECORD_BYTES

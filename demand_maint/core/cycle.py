@@ -49,6 +49,9 @@ STATUSES: dict[str, str] = {
     "rolled_back": "a regression was taken back; an earlier champion serves",
     "vetoed": "a veto hook refused the promotion; the champion stays",
     "failed": "no challenger came out of the training; the champion stays",
+    "running": "a training is under way; its outcome comes with a later result",
+    "cancelled": "the process that trained was closing; the champion stays",
+    "busy": "another process maintains this root",
 }
 
 
@@ -87,10 +90,14 @@ class Agenda(Struct, frozen=True, kw_only=True):
 
 
 class Train(Struct, frozen=True, kw_only=True):
-    """Fit a challenger; rows from `train_until` on are held out (``None`` trains on all). Answer: `TrainingOutcome` or `Failed`."""
+    """Fit a challenger; rows from `train_until` on are held out (``None`` trains on all). Answer: `TrainingOutcome` or `Failed`.
+
+    Unless `measured`, the fit that only measures the newest rows is left out: live truth will tell.
+    """
 
     kind: JobKind
     train_until: float | None = None
+    measured: bool = True
 
 
 class Evaluate(Struct, frozen=True, kw_only=True):
@@ -244,7 +251,7 @@ def _train(agenda: Agenda, kind: JobKind) -> Cycle:
             return _result(agenda, "blocked", reason=f"{agenda.decision.reason}; held back: {why}")
         gated = False  # an operator's wish without live truth: the metadata are compared, and the verdict says so
     holdout = agenda.holdout_since if gated else None
-    outcome = yield Train(kind=kind, train_until=holdout)
+    outcome = yield Train(kind=kind, train_until=holdout, measured=not (live and kind == "full"))
     if isinstance(outcome, Failed):
         return _result(agenda, "failed", reason=f"{agenda.decision.reason}; {outcome.reason}: {outcome.detail}")
     if live:

@@ -241,7 +241,7 @@ class LedgerFacts(Struct, frozen=True, kw_only=True):
     last_rollback_at
         When a rollback last put an earlier champion back.
     fine_tunes
-        Fine-tunes promoted since that base.
+        Fine-tunes of that base that were promoted or entered the line-up.
     """
 
     champion: int | None = None
@@ -260,16 +260,22 @@ class LedgerFacts(Struct, frozen=True, kw_only=True):
         last_update_at: float | None = None
         last_rollback_at: float | None = None
         entered: dict[int, float] = {}
+        tuned: set[int] = set()
         first_seen: dict[int, float] = {}
         for commit in commits:
             if commit.action == "enter" and commit.subject is not None:
                 entered[commit.subject] = commit.at
+                tuned |= {e.version for e in commit.line_up if e.version == commit.subject and e.kind == "fine_tune"}
             elif commit.action in {"init", "adopt", "deploy", "promote"}:
                 promoted_at = commit.at
                 last_update_at = entered.get(commit.champion, commit.at)
                 first_seen.setdefault(commit.champion, last_update_at)
             elif commit.action == "rollback":
                 promoted_at = last_rollback_at = commit.at
+            if head is not None and commit.base != head.base:
+                tuned.clear()
+            elif commit.action in {"deploy", "promote"} and commit.champion != commit.base:
+                tuned.add(commit.champion)
             head = commit
         if head is None:
             return cls()
@@ -280,5 +286,5 @@ class LedgerFacts(Struct, frozen=True, kw_only=True):
             last_full_retrain_at=first_seen.get(head.base),
             last_update_at=last_update_at,
             last_rollback_at=last_rollback_at,
-            fine_tunes=head.fine_tunes,
+            fine_tunes=max(head.fine_tunes, len(tuned)),
         )

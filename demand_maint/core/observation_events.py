@@ -20,6 +20,7 @@ Codes = NDArray[np.uint32]
 class Events:
     """Journalled events, one array per column, in the order in which they were logged.
 
+    An event was logged between `observed_from` (0 where that is not known) and `observed_at`.
     `predicted` and `actual` are NaN where an event has none or the value is no number. For `SERVED` events `served`,
     `snapshot` and `members` say what was returned and from what; the three are ``None`` where no event is of that kind.
     """
@@ -31,6 +32,7 @@ class Events:
     predicted: Floats
     actual: Floats
     observed_at: Floats
+    observed_from: Floats
     served: Floats | None = None
     snapshot: Codes | None = None
     members: NDArray[np.float32] | None = None
@@ -48,6 +50,7 @@ class Events:
             self.predicted[rows],
             self.actual[rows],
             self.observed_at[rows],
+            self.observed_from[rows],
             None if self.served is None else self.served[rows],
             None if self.snapshot is None else self.snapshot[rows],
             None if self.members is None else self.members[rows],

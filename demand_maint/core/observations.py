@@ -41,7 +41,8 @@ class RowBuffer:
     season_seconds
         Distance of the seasonal-naive reference.
     horizon_seconds
-        A truth is late, and a prediction unmatched, when it is not known this long after its slot has ended.
+        A truth is late, and a prediction unmatched, when it is not known this long after its slot has ended; a truth of which
+        only the drain tells is late when the drain before came too late already.
     """
 
     def __init__(self, grid: TimeGrid, season_seconds: int, horizon_seconds: int) -> None:
@@ -118,7 +119,7 @@ class RowBuffer:
             np.zeros(len(events), dtype=np.uint32),
             events.observed_at,
         )
-        late = events.observed_at > events.slot + (self._grid.step + self._horizon)
+        late = self._late(events.slot, events.observed_from)
         return Outcome(
             added=batch,
             predicted=(events.place, events.slot, events.version),
@@ -154,18 +155,21 @@ class RowBuffer:
         before = self._state(rows)
         group = np.repeat(np.arange(len(unique)), np.diff(starts, append=len(order)))
         rank = np.arange(len(order)) - starts[group]
+        since = np.zeros(len(unique))
         repeats: list[NDArray[np.intp]] = []
         for turn in range(int(rank.max()) + 1):
             here = rank == turn
             chosen, at = order[here], rows[group[here]]
-            repeated = self._take_turn(events, chosen, at, good_prediction[chosen], good_actual[chosen], counts)
+            truthful = good_actual[chosen]
+            repeated = self._take_turn(events, chosen, at, good_prediction[chosen], truthful, counts)
+            since[group[here][truthful]] = events.observed_from[chosen[truthful]]
             if len(repeated):
                 repeats.append(repeated)
         if repeats:
             at = np.concatenate(repeats)
             out.repeated = (events.place[at], events.slot[at])
         place, slot = split_keys(unique)
-        self._conclude(place, slot, rows, before, out)
+        self._conclude(place, slot, rows, before, since, out)
         return out
 
     def _take_turn(
@@ -220,7 +224,7 @@ class RowBuffer:
             self._actual[rows] = 0.0
             self._observed[rows] = int(now)
             place, slot = split_keys(keys)
-            self._conclude(place, slot, rows, before, out)
+            self._conclude(place, slot, rows, before, np.zeros(len(rows)), out)
         return out
 
     # reading
@@ -424,13 +428,18 @@ class RowBuffer:
             want = np.flatnonzero(np.isnan(out))
         return out
 
-    def _conclude(self, place: Codes, slot: Ints, rows: Ints, before: RowState, out: Outcome) -> None:
+    def _late(self, slot: Ints, observed_from: Floats) -> NDArray[np.bool_]:
+        """Which truths came late even where they were logged right after their writer was read before."""
+        late: NDArray[np.bool_] = observed_from > slot + (self._grid.step + self._horizon)
+        return late
+
+    def _conclude(self, place: Codes, slot: Ints, rows: Ints, before: RowState, since: Floats, out: Outcome) -> None:
         """Compare the rows with what they were, restate those that lean on their truths, and fill `out`."""
         after = self._values(rows)
         known_before, known_after = (before.flags & _KNOWN) != 0, (after.flags & _KNOWN) != 0
         new = known_after & ~known_before
         changed = known_after & known_before & (before.actual != after.actual)
-        late = after.observed > slot + (self._grid.step + self._horizon)
+        late = self._late(slot, since)
         if new.any():
             out.truths = Truths(place[new], slot[new], after.actual[new], late[new], after.actual[new])
             out.counts["late"] = int(late[new].sum())

@@ -78,11 +78,12 @@ def paired_test(pairs: PairedDays) -> PairedTest | None:
     >>> round(test.relative, 3), test.days
     (0.15, 4)
     """
-    total = float(pairs.champion.sum())
+    total, other = float(pairs.champion.sum()), float(pairs.challenger.sum())
     days = len(pairs)
-    if days == 0 or not total > 0 or not math.isfinite(total):
+    # an error that is next to nothing, in itself or beside the other's, is no measure for a ratio
+    if days == 0 or not math.isfinite(total) or total <= max(other * 1e-12, 1e-200):
         return None
-    relative = float(pairs.challenger.sum()) / total - 1.0
+    relative = other / total - 1.0
     residual = (pairs.challenger - pairs.champion * (1.0 + relative)) / (total / days)
     squares = float(residual @ residual)
     variance = (squares + SCATTER_DAYS * USUAL_SCATTER**2) / (max(days - 1, 0) + SCATTER_DAYS)
@@ -94,7 +95,7 @@ def paired_test(pairs: PairedDays) -> PairedTest | None:
         error=math.sqrt(variance * inflation / days),
         correlation=correlation,
         champion_mae=total / rows,
-        challenger_mae=float(pairs.challenger.sum()) / rows,
+        challenger_mae=other / rows,
         days=days,
         n=int(rows),
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from demand_maint.config import PolicyConfig
@@ -175,6 +175,7 @@ def test_nothing_to_compare_is_no_test() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e6), st.integers(1, 10_000)), min_size=1, max_size=40))
+@example([(2.2250738585e-313, 1.0, 1)])
 def test_any_errors_give_finite_figures(days: list[tuple[float, float, int]]) -> None:
     """Whatever the errors are, a verdict's figures are finite or absent."""
     champion, challenger, n = (np.array(column, dtype=np.float64) for column in zip(*days, strict=True))
