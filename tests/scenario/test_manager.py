@@ -177,6 +177,10 @@ def test_live_truth_promotes_a_candidate(live: Life) -> None:
     assert promotion.verdict is not None
     assert promotion.verdict.days >= 7
     assert {entry.role for entry in promotion.line_up} >= {"champion", "previous"}
+    assert promotion.baseline is not None
+    assert promotion.baseline.days >= 7
+    assert promotion.baseline.since is not None
+    assert promotion.baseline.since > START + FIRST_DAY * DAY, "measured live, not on the days it was trained on"
 
 
 def test_deleting_the_state_forgets_attempts_not_dates(gated: Life) -> None:

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from demand_maint.config import PolicyConfig
 from demand_maint.core.ledger import (
@@ -19,7 +20,7 @@ from demand_maint.core.ledger import (
     Settled,
     Started,
 )
-from demand_maint.core.versions import Commit, CommitAction
+from demand_maint.core.versions import Commit, CommitAction, LineUpEntry
 
 POLICY = PolicyConfig()
 LITERAL = PolicyConfig.literal()
@@ -172,6 +173,21 @@ def test_facts_follow_the_commits() -> None:
     assert back.last_rollback_at == back.promoted_at == 48 * DAY
     assert back.last_update_at == 47 * DAY
     assert LedgerFacts.from_commits([]) == LedgerFacts()
+
+
+def test_a_model_dates_from_its_training_and_counts_once() -> None:
+    """A candidate counts when it enters; promoting it later neither counts it again nor makes it younger."""
+    candidate = LineUpEntry(version=2, role="candidate", entered_at=7 * DAY, kind="fine_tune")
+    commits = [
+        commit(1, "init", 0.0, 1, 1),
+        structs.replace(commit(2, "enter", 7 * DAY, 1, 1), subject=2, line_up=(candidate,)),
+        commit(3, "promote", 16 * DAY, 2, 1, 1),
+    ]
+    entered, promoted = LedgerFacts.from_commits(commits[:2]), LedgerFacts.from_commits(commits)
+    assert (entered.fine_tunes, entered.last_update_at) == (1, 0.0)
+    assert (promoted.fine_tunes, promoted.last_update_at, promoted.promoted_at) == (1, 7 * DAY, 16 * DAY)
+    renewed = LedgerFacts.from_commits([*commits, commit(4, "promote", 20 * DAY, 3, 3)])
+    assert renewed.fine_tunes == 0
 
 
 @pytest.mark.parametrize("outcome", ["entered", "accepted", "rejected", "expired"])
