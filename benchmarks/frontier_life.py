@@ -61,11 +61,8 @@ class View:
 class Life:
     """Lives through a stream; afterwards `served` and `champion` hold what was forecast, `cpu` what the fits took."""
 
-    def __init__(
-        self, stream: Stream, fits: Fits, config: Config, *, measured: frozenset[str] = frozenset({"full", "fine_tune"})
-    ) -> None:
+    def __init__(self, stream: Stream, fits: Fits, config: Config) -> None:
         self.stream, self.fits, self.config = stream, fits, config
-        self.measured = measured
         self.view = View(stream)
         self.line_up = LineUp(stream.grid, config.serving, calibrate=config.policy.calibrate)
         self.ledger = MaintenanceLedger()
@@ -238,11 +235,10 @@ class Life:
             case Train():
                 chained = self.config.policy.chain_fine_tunes
                 base = self.fit[self.head.champion if chained else self.head.base]
-                measured = step.kind in self.measured
                 fit = (
-                    self.fits.full(day, measured=measured)
+                    self.fits.full(day, measured=step.measured)
                     if step.kind == "full"
-                    else self.fits.fine_tune(base, day, measured=measured)
+                    else self.fits.fine_tune(base, day, measured=step.measured)
                 )
                 self.cpu += fit.cpu + fit.measured_cpu
                 self.happened[f"{step.kind} fits"] += 1
@@ -252,7 +248,12 @@ class Life:
                 return metadata_verdict(champion, step.challenger.metadata.metrics.get("mae"), self.config.policy)
             case Enter():
                 version = self._register(step.challenger, step.kind)
-                self._commit("enter", line_up=after_enter(self.head, version, step.kind, now, step.replaces), at=now)
+                self._commit(
+                    "enter",
+                    subject=version,
+                    line_up=after_enter(self.head, version, step.kind, now, step.replaces),
+                    at=now,
+                )
                 return version
             case Promote():
                 version = step.version or self._register(step.challenger, step.kind)

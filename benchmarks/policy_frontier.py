@@ -25,8 +25,6 @@ from demand_maint.config import Config, PolicyConfig
 __all__ = ["frontier"]
 
 WORST_DAYS = 60
-TUNES = frozenset({"fine_tune"})
-NOBODY: frozenset[str] = frozenset()
 
 
 def mae(stream: Stream, forecast: NDArray[Any], first: int | None = None, last: int | None = None) -> float:
@@ -57,24 +55,17 @@ def worst_days(life: Life, stream: Stream) -> tuple[float, str]:
     return float(worst[0]), worst[1]
 
 
-def policies(config: Config, *, literal: bool) -> dict[str, tuple[Config, frozenset[str]]]:
-    """Ours, and what is close to it: by name the configuration, and which kinds of training also measure themselves."""
-    policy = config.policy
-
-    def with_policy(**changes: Any) -> Config:
-        return structs.replace(config, policy=structs.replace(policy, **changes))
-
+def policies(config: Config, *, literal: bool) -> dict[str, Config]:
+    """Ours, the same without the rule of five fine-tunes, and where asked the user's document with nothing added."""
     found = {
-        "ours": (config, TUNES),
-        "ours, no figures of fine-tunes": (config, NOBODY),
-        "ours, every training measured": (config, TUNES | {"full"}),
-        "ours, 5-fine-tunes rule off": (with_policy(max_fine_tunes=None), TUNES),
-        "ours, 5 off, no figures": (with_policy(max_fine_tunes=None), NOBODY),
+        "ours": config,
+        "ours, 5-fine-tunes rule off": structs.replace(
+            config, policy=structs.replace(config.policy, max_fine_tunes=None)
+        ),
     }
     if literal:
-        raw = PolicyConfig.literal()
         champion_only = structs.replace(config.serving, serve="champion")
-        found["the literal policy"] = (structs.replace(config, policy=raw, serving=champion_only), TUNES | {"full"})
+        found["the literal policy"] = structs.replace(config, policy=PolicyConfig.literal(), serving=champion_only)
     return found
 
 
@@ -83,7 +74,7 @@ def frontier(
 ) -> dict[str, Any]:
     """Every policy on one stream: MAE, processor seconds, and both relative to a full retrain every week."""
     stream = load_stream(name, days)
-    fits = Fits(stream, tune_borders=64)
+    fits = Fits(stream, tune_borders=stream.config.training.fine_tune_border_count)
     weekly, weekly_cpu, _ = calendar(stream, fits, 7)
     base = mae(stream, weekly)
     table: dict[str, dict[str, Any]] = {}
@@ -99,8 +90,8 @@ def frontier(
     for every in (90, 28, 7, 1) if full and name == "parks" else (90, 28, 7):
         forecast, cpu, count = calendar(stream, fits, every)
         line(f"full retrain every {every} d", mae(stream, forecast), cpu, fits=count)
-    for label, (config, measured) in policies(stream.config, literal=full).items():
-        life = Life(stream, fits, config, measured=measured).live()
+    for label, config in policies(stream.config, literal=full).items():
+        life = Life(stream, fits, config).live()
         counts = {key: count for key, count in life.happened.items() if key not in {"no_action", "blocked"}}
         if config.serving.serve == "mixture":
             behind, who = worst_days(life, stream)
