@@ -124,7 +124,10 @@ def stamps_at(
     """When rows were read, and when their writer had been read before; `default` where no span tells."""
     read = np.full(len(at), np.nan if default is None else default[0])
     before = np.full(len(at), 0.0 if default is None else default[1])
+    low, high = (int(at.min()), int(at.max())) if len(at) else (0, -1)
     for start, end, stamp, since in stamps:
+        if end <= low or start > high:
+            continue  # a segment has a span for every drain; an array operation for each would cost seconds
         here = (at >= start) & (at < end)
         read[here], before[here] = stamp, since
     if default is None:
