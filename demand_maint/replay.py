@@ -217,7 +217,7 @@ def replay(
     chosen = [policy if isinstance(policy, ReplayPolicy) else find_policy(policy) for policy in policies]
     base = _late(_configured(config or load_config(root), horizon, step), label_delay)
     configs = {policy.name: policy_config(base, policy) for policy in chosen}
-    table, facts = _table(history, base, train_until, until, columns)
+    table, facts = _table(history, base, train_until, until, columns, root)
     with ExitStack() as stack:
         folder = (
             Path(out)
@@ -288,6 +288,7 @@ def _table(
     train_until: float | str | None,
     until: float | str | None,
     columns: dict[str, str] | None,
+    root: str | Path,
 ) -> tuple[ReplayTable, dict[str, Any]]:
     frame = history if isinstance(history, pl.DataFrame) else read_history(history, config=config, columns=columns)
     grid = TimeGrid(config.zone, config.step_seconds)
@@ -299,7 +300,7 @@ def _table(
     start = _moment(train_until, grid)
     if start is None:
         start = float(grid.day_start(grid.day([newest - min(YEAR, (newest - oldest) / 2)]))[0])
-    table = table_of(frame, config, train_until=start, until=_moment(until, grid))
+    table = table_of(frame, config, train_until=start, until=_moment(until, grid), root=root)
     facts = {
         "source": "frame" if isinstance(history, pl.DataFrame) else str(history),
         "rows": len(frame),

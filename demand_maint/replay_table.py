@@ -6,6 +6,7 @@ collector would have had at that moment.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np

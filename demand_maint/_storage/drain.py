@@ -19,7 +19,6 @@ from demand_maint._storage.drain_rows import (
     Place,
     Segment,
     SegmentCursor,
-    Span,
     WriterState,
     checksum,
     covered,
@@ -138,7 +137,7 @@ class Drain:
         """Rows committed since the last call, writer by writer in the order in which they were logged."""
         stamp = float(int(now))
         for name in self._door.listdir(JOURNAL):
-            writer = self._writers.setdefault(name, WriterState(name, looked=self._looked.get(name, 0.0)))
+            writer = self._writer(name)
             self._look(writer)
             yield from self._read_writer(writer, stamp)
             writer.looked = stamp
@@ -147,7 +146,7 @@ class Drain:
         """Whether any writer has committed something that was not read; cheap where nothing was."""
         if self._changed(JOURNAL):
             for name in self._door.listdir(JOURNAL):
-                self._writers.setdefault(name, WriterState(name))
+                self._writer(name)
         for writer in self._writers.values():
             if self._changed(f"{JOURNAL}/{writer.name}"):
                 self._look(writer)
@@ -186,7 +185,7 @@ class Drain:
     def reread(self) -> Iterator[DrainedRows]:
         """Rows that were read before and are not sealed, as they were stamped then; one part per segment and shape."""
         for name in self._door.listdir(JOURNAL):
-            writer = self._writers.setdefault(name, WriterState(name))
+            writer = self._writer(name)
             self._look(writer)
             for segment in list(writer.segments.values()):
                 yield from self.reread_segment(writer, segment)
@@ -265,8 +264,15 @@ class Drain:
                 if not left:
                     self._door.rmtree(f"{JOURNAL}/{name}")
                     del self._writers[name]
+                    self._looked.pop(name, None)
 
     # inside
+
+    def _writer(self, name: str) -> WriterState:
+        writer = self._writers.get(name)
+        if writer is None:
+            writer = self._writers[name] = WriterState(name, looked=self._looked.get(name, 0.0))
+        return writer
 
     def _is_dead(self, name: str) -> bool:
         path = f"{JOURNAL}/{name}/{LOCK_NAME}"
@@ -387,9 +393,7 @@ class Drain:
         self._note(segment, [(start, end)], stamp, since)
         return rows, *self._observed(segment, at, stamp, since)
 
-    def _observed(
-        self, segment: Segment, at: NDArray[np.int64], stamp: float, since: float
-    ) -> tuple[Floats, Floats]:
+    def _observed(self, segment: Segment, at: NDArray[np.int64], stamp: float, since: float) -> tuple[Floats, Floats]:
         if not segment.stamps:
             self._read_stamps(segment)
         return stamps_at(segment.stamps, at, (stamp, since))
@@ -441,13 +445,15 @@ class Drain:
     def intact(self, segment: Segment) -> bool:
         """Whether the rows that were drained are still what was read then."""
         notes = self.notes(segment.path)
-        return all(end > segment.head.capacity or checksum(segment, start, end) == crc for start, end, _, crc, _ in notes)
+        return all(
+            end > segment.head.capacity or checksum(segment, start, end) == crc for start, end, _, crc, _ in notes
+        )
 
     def verify(self) -> list[str]:
         """Segments with drained rows that are no longer what was read."""
         bad: list[str] = []
         for name in self._door.listdir(JOURNAL):
-            writer = self._writers.setdefault(name, WriterState(name))
+            writer = self._writer(name)
             self._look(writer)
             bad.extend(segment.path for segment in writer.segments.values() if not self.intact(segment))
         return bad + self.damaged

@@ -116,7 +116,9 @@ class ObservationStore:
         try:
             tracker.restore(data)
         except DamagedRegistryError as error:
-            _log.error("tracker_state_damaged", tracker=name, reason=str(error), remedy="it is counted again from the rows")
+            _log.error(
+                "tracker_state_damaged", tracker=name, reason=str(error), remedy="it is counted again from the rows"
+            )
             return False
         return True
 
@@ -153,7 +155,7 @@ class ObservationStore:
         self.metrics.load(facts, arrays)
         self.saved_at, self._floor = facts["saved_at"], facts["floor"]
         self._saved_trackers = {name: arrays[f"tracker.{name}"].tobytes() for name in facts["trackers"]}
-        if not all([self._restored(name, tracker) for name, tracker in self.metrics.trackers.items()]):
+        if not all(self._restored(name, tracker) for name, tracker in self.metrics.trackers.items()):
             self._start_over()
             return
         gone = self.drain_reader.missing()
