@@ -47,11 +47,12 @@ def live(root: str, acknowledged: mmap.mmap) -> None:
     Disk.sync = lambda self, descriptor: None  # type: ignore[method-assign]  # a child of its own
     Disk.sync_dir = lambda self, path: None  # type: ignore[method-assign]  # as above
     monitor = ModelMonitor(root, CONFIG)
-    number = _ACK.unpack_from(acknowledged, 0)[0]
+    shared = memoryview(acknowledged).cast("q")  # one store; `pack_into` would clear the number before it writes it
+    number = shared[0]
     while True:
         operate(monitor, number)
         number += 1
-        _ACK.pack_into(acknowledged, 0, number)
+        shared[0] = number
 
 
 def main() -> None:
