@@ -38,6 +38,7 @@ from demand_maint._storage.segments import (
     has_block,
     is_committed,
     joined,
+    next_block,
     read_blocks,
     read_head,
     read_records,
@@ -150,20 +151,8 @@ class Drain:
         for writer in self._writers.values():
             if self._changed(f"{JOURNAL}/{writer.name}"):
                 self._look(writer)
-            for segment in writer.segments.values():
-                at = segment.cursor.done
-                if segment.is_records:
-                    # a slot may be in somebody's hands while later ones are filled: look a little further
-                    new = at < segment.head.capacity and (
-                        is_committed(segment.data, at)
-                        or committed_end(segment.data, at, min(segment.head.capacity, at + _AHEAD)) > at
-                    )
-                else:
-                    new = has_block(segment.data, max(at, HEADER_BYTES))
-                if new:
-                    return True
-                if segment.cursor.holes and any(is_committed(segment.data, hole) for hole in segment.cursor.holes):
-                    return True
+            if any(_unread(segment, dead=writer.dead) for segment in writer.segments.values()):
+                return True
         return False
 
     def _changed(self, directory: str) -> bool:
@@ -209,7 +198,8 @@ class Drain:
             )
             rows, kept = record_rows(segment, indices)
             return [self._with_places(writer, rows, *stamps_at(segment.stamps, kept))] if len(rows) else []
-        shapes, at, _ = read_blocks(segment.data[: max(min(done, len(segment.data)), HEADER_BYTES)], HEADER_BYTES)
+        read = segment.data[: max(min(done, len(segment.data)), HEADER_BYTES)]
+        shapes, at, _ = read_blocks(read, HEADER_BYTES, over_holes=True)
         groups: dict[tuple[int, int], list[tuple[Rows, Floats, Floats]]] = {}
         begin = 0
         for rows in shapes:
@@ -228,7 +218,7 @@ class Drain:
         """Every known segment, and whether all that will ever be in it has been read."""
         out: list[tuple[WriterState, Segment, bool]] = []
         for writer in self._writers.values():
-            dead = self._is_dead(writer.name)
+            dead = self._is_dead(writer)
             # a spare may lie ahead: the lane is where the last block is
             begun = [one.head.number for one in writer.segments.values() if has_block_begun(one)]
             for segment in writer.segments.values():
@@ -239,7 +229,8 @@ class Drain:
                     done = segment.head.number < max(begun, default=-1) and not has_block(
                         segment.data, max(at, HEADER_BYTES)
                     )
-                out.append((writer, segment, done or dead))
+                # one that died a moment ago may have written more since it was read
+                out.append((writer, segment, done or (dead and not _unread(segment, dead=True))))
         return out
 
     def forget(self, writer: WriterState, segment: Segment) -> None:
@@ -259,7 +250,7 @@ class Drain:
     def remove_dead(self) -> None:
         """Remove the directories of writers that are gone and whose rows are all sealed."""
         for name, writer in list(self._writers.items()):
-            if not writer.segments and self._is_dead(name):
+            if not writer.segments and self._is_dead(writer):
                 left = [entry for entry in self._door.listdir(f"{JOURNAL}/{name}") if entry.endswith(".seg")]
                 if not left:
                     self._door.rmtree(f"{JOURNAL}/{name}")
@@ -274,15 +265,17 @@ class Drain:
             writer = self._writers[name] = WriterState(name, looked=self._looked.get(name, 0.0))
         return writer
 
-    def _is_dead(self, name: str) -> bool:
-        path = f"{JOURNAL}/{name}/{LOCK_NAME}"
-        if not self._door.exists(path):
-            return True
-        descriptor = self._door.open_lock(path)
-        try:
-            return FileLock.take(descriptor)
-        finally:
-            self._door.disk.close(descriptor)
+    def _is_dead(self, writer: WriterState) -> bool:
+        path = f"{JOURNAL}/{writer.name}/{LOCK_NAME}"
+        if not writer.dead and self._door.exists(path):
+            descriptor = self._door.open_lock(path)
+            try:
+                writer.dead = FileLock.take(descriptor)
+            finally:
+                self._door.disk.close(descriptor)
+        else:
+            writer.dead = True
+        return writer.dead
 
     def _look(self, writer: WriterState) -> None:
         """Map segments that are new."""
@@ -345,11 +338,15 @@ class Drain:
     def _read_writer(self, writer: WriterState, stamp: float) -> Iterator[DrainedRows]:
         records: list[DrainedRows] = []
         blocks: list[DrainedRows] = []
+        # the slots of a dead writer will not be filled any more
+        dead = not all(segment.is_records for segment in writer.segments.values()) and self._is_dead(writer)
         since = min(writer.looked, stamp)  # the clock may have been put back
         # blocks first: a record that is older than a block read here is read here too
         for segment in sorted(writer.segments.values(), key=lambda one: (one.is_records, one.head.number)):
-            read = self._read_records if segment.is_records else self._read_blocks
-            found = read(segment, stamp, since)
+            if segment.is_records:
+                found = self._read_records(segment, stamp, since)
+            else:
+                found = self._read_blocks(segment, stamp, since, dead=dead)
             if found is not None and len(found[0]):
                 (records if segment.is_records else blocks).append(self._with_places(writer, *found))
         if not blocks:
@@ -383,13 +380,15 @@ class Drain:
         rows, kept = record_rows(segment, indices)
         return rows, *self._observed(segment, kept, stamp, since)
 
-    def _read_blocks(self, segment: Segment, stamp: float, since: float) -> tuple[Rows, Floats, Floats] | None:
+    def _read_blocks(
+        self, segment: Segment, stamp: float, since: float, *, dead: bool
+    ) -> tuple[Rows, Floats, Floats] | None:
         start = max(segment.cursor.done, HEADER_BYTES)
-        shapes, at, end = read_blocks(segment.data, start)
+        shapes, at, end = read_blocks(segment.data, start, over_holes=dead)
+        segment.cursor.done = end
         if not shapes:
             return None
         rows = joined(shapes)
-        segment.cursor.done = end
         self._note(segment, [(start, end)], stamp, since)
         return rows, *self._observed(segment, at, stamp, since)
 
@@ -457,3 +456,15 @@ class Drain:
             self._look(writer)
             bad.extend(segment.path for segment in writer.segments.values() if not self.intact(segment))
         return bad + self.damaged
+
+
+def _unread(segment: Segment, *, dead: bool) -> bool:
+    """Whether a segment holds committed rows that were not read."""
+    data, at, capacity = segment.data, segment.cursor.done, segment.head.capacity
+    if not segment.is_records:
+        at = max(at, HEADER_BYTES)
+        return has_block(data, at) or (dead and next_block(data, at) is not None)
+    # a slot may be in somebody's hands while later ones are filled: look a little further
+    if at < capacity and (is_committed(data, at) or committed_end(data, at, min(capacity, at + _AHEAD)) > at):
+        return True
+    return any(is_committed(data, hole) for hole in segment.cursor.holes)

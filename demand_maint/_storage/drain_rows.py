@@ -90,6 +90,7 @@ class WriterState:
     schemas: dict[int, tuple[str, ...]] = field(default_factory=dict)
     words_size: int = -1
     looked: float = 0.0
+    dead: bool = False
 
 
 def has_block_begun(segment: Segment) -> bool:

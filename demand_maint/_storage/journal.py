@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from demand_maint._storage.journal_calls import LogActual, LogPair, LogPrediction
 from demand_maint._storage.journal_core import JOURNAL, LOCK_NAME, WORDS_NAME, JournalCore
 from demand_maint._storage.journal_lanes import Block
-from demand_maint._storage.journal_rows import number_of, row_packer
+from demand_maint._storage.journal_rows import number_of, packers, row_packer
+from demand_maint._storage.journal_stretch import void_block
 from demand_maint._storage.journal_words import FIRST_CODE
 from demand_maint._storage.segments import COMMITTED
 from demand_maint._storage.stamps import place_key
@@ -235,16 +236,20 @@ class Journal(JournalCore):
                 blocks, words, records = self._blocks, self._words, self._records
                 if self._reason is None and blocks is not None and words is not None and records is not None:
                     count = packer.count
-                    schema = words.schema(names) if len(names) == count else 0
+                    tail = PREDICTION | (words.schema(names) if len(names) == count else 0) << 8
+                    stretch = blocks.lay_out(packer.size, count)
+                    mapped, at = stretch.hand()
+                    try:
+                        packer.pack(
+                            mapped, at, packer.size, 1, records.position() & 0xFFFFFFFF, 0, self._version, 0, count, tail,
+                            code, predicted, _NAN, time, *values, COMMITTED,
+                        )  # fmt: skip
+                    except Exception:
+                        void_block(mapped, at, packer.size, count)
+                        raise
                     if names is self._feature_names:
-                        known = self._raw_rows if packer.raw else self._float_rows
-                        known[count] = (packer.pack, packer.size, PREDICTION | schema << 8)
-                    blocks.write_packed(
-                        packer.pack, packer.size,
-                        (packer.size, 1, records.position() & 0xFFFFFFFF, 0, self._version, 0, count,
-                         PREDICTION | schema << 8, code, predicted, _NAN, time, *values, COMMITTED),
-                    )  # fmt: skip
-                    self._lane.rows += 1
+                        for kinds, one in zip(self._lane.row_kinds, packers(count), strict=True):
+                            kinds[count] = (stretch.hand, one.pack, one.size, tail)
                     return
             raise OSError(self._reason or "not open yet")
         except Exception:

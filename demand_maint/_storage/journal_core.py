@@ -72,10 +72,7 @@ class JournalCore:
         self._failed_at: float | None = None
         self._reason: str | None = None
         self.closed = False
-        # what the hot path needs to append a row with features; shared with the lane of blocks
         self._lane = BlockCursor()
-        self._float_rows: dict[int, tuple[Callable[..., None], int, int]] = {}
-        self._raw_rows: dict[int, tuple[Callable[..., None], int, int]] = {}
         self._reset()
         self._bind()
         _journals.add(self)
@@ -117,8 +114,7 @@ class JournalCore:
         with self._lock:
             if names != self._feature_names:
                 self._feature_names = names
-                self._float_rows.clear()
-                self._raw_rows.clear()
+                self._lane.forget_kinds()
 
     def count_refused(self, what: str, number: int) -> None:
         """Count rows that were refused before they came here."""
@@ -178,9 +174,7 @@ class JournalCore:
         self._records: RecordLane | None = None
         self._blocks: BlockLane | None = None
         self._words: WriterWords | None = None
-        self._lane.reset(self._lock)
-        self._float_rows.clear()
-        self._raw_rows.clear()
+        self._lane.reset()
         self._lock_file: int | None = None
 
     def _release(self) -> None:
@@ -260,13 +254,13 @@ class JournalCore:
     def _open_next(self) -> None:
         self._open_writer()
         assert self._records is not None
-        self._set_handout(self._records.open_next())
-        self._lane.handed, self._lane.left = self._records.counting()
+        self._set_handout(self._records.open_next(), self._records.counting())
         if self.on_segment is not None:
             self.on_segment()
 
     def _stop(self) -> None:
         self._set_handout(exhausted)
+        self._lane.take_back()
         self._lane.end = 0
 
     def _demand(self, value: Any) -> float:
@@ -332,7 +326,6 @@ class JournalCore:
             block = Block(block.kind, block.version, block.snapshot, schema, block.places, block.times,
                           block.predicted, block.actual, block.members, block.features)  # fmt: skip
         self._blocks.write(block, self._records.position())
-        self._lane.rows += len(block.times)
 
     def _bind(self) -> None:
         hot = bind(
@@ -340,9 +333,7 @@ class JournalCore:
             self._stamp,
             self._log_slowly,
             self._log_with_features,
-            self._lane,
-            self._float_rows,
-            self._raw_rows,
+            self._lane.row_kinds,
         )
         self._set_handout, self._get_handout, self._set_tags = hot.set_handout, hot.get_handout, hot.set_version
         calls = (hot.log, hot.log_prediction, hot.log_actual)

@@ -2,20 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from struct import Struct
 from typing import Any
 
 import numpy as np
 
 from demand_maint._storage.journal_calls import LogActual, LogPair, LogPrediction
-from demand_maint._storage.journal_lanes import BlockCursor, exhausted
+from demand_maint._storage.journal_lanes import Handout, RowKinds, exhausted
+from demand_maint._storage.journal_stretch import void_block
 from demand_maint._storage.segments import COMMITTED
+from demand_maint._storage.stamps import LATEST
 from demand_maint.core.observations import ACTUAL, PAIR, PREDICTION, VOID
 
 __all__ = ["HotPath", "bind", "pack_record"]
 
-Handout = Callable[[], tuple[Any, int]]
-RowKinds = dict[int, tuple[Callable[..., None], int, int]]
 pack_record = Struct("@IIddd").pack_into
 
 
@@ -26,7 +27,7 @@ class HotPath:
     log: LogPair
     log_prediction: LogPrediction
     log_actual: LogActual
-    set_handout: Callable[[Handout], None]
+    set_handout: Callable[..., None]
     get_handout: Callable[[], Handout]
     set_version: Callable[[int], None]
 
@@ -42,9 +43,7 @@ def bind(
     read: Callable[[Any], float],
     slow: Callable[..., None],
     with_features: Callable[..., None],
-    lane: BlockCursor,
-    float_rows: RowKinds,
-    raw_rows: RowKinds,
+    row_kinds: tuple[RowKinds, RowKinds],
 ) -> HotPath:
     """Make the calls.
 
@@ -56,13 +55,15 @@ def bind(
         Epoch seconds of a timestamp.
     slow, with_features
         What to call for everything out of the ordinary: ``slow(kind, place_id, timestamp, predicted, actual)``.
-    lane
-        Where the next block goes.
-    float_rows, raw_rows
-        How to pack a row of n features given as numbers or as bytes, its size, and its kind with its schema.
+    row_kinds
+        For rows of n features given as numbers, and as bytes: who hands out a slot, how to pack it, its size, and its kind
+        with its schema.
     """
     pack = pack_record
-    handout: Callable[[], tuple[Any, int]] = exhausted
+    handout: Handout = exhausted
+    float_rows, raw_rows = row_kinds
+    counts: tuple[int, Callable[[], int]] = (0, int)
+    moment, latest = datetime, LATEST
     memo: tuple[Any, float] = (None, 0.0)
     pair_tag, prediction_tag, actual_tag = PAIR << 16, PREDICTION << 16, ACTUAL << 16
     bools = (bool, np.bool_)
@@ -75,7 +76,12 @@ def bind(
         try:
             last, time = memo
             if timestamp is not last:
-                time = read(timestamp)
+                if timestamp.__class__ is moment and timestamp.tzinfo is not None:
+                    time = timestamp.timestamp()
+                    if not 0.0 < time <= latest:
+                        time = read(timestamp)
+                else:
+                    time = read(timestamp)
                 memo = (timestamp, time)
             code = codes[place_id]
             if code < 2 and place_id.__class__ in bools:
@@ -88,40 +94,48 @@ def bind(
 
     def log_prediction(place_id: Any, timestamp: Any, predicted: Any, features: Any = None) -> None:
         nonlocal memo
+        mapped, offset = None, 0
         if features is not None:
+            size = count = 0
             try:
                 last, time = memo
                 if timestamp is not last:
-                    time = read(timestamp)
+                    if timestamp.__class__ is moment and timestamp.tzinfo is not None:
+                        time = timestamp.timestamp()
+                        if not 0.0 < time <= latest:
+                            time = read(timestamp)
+                    else:
+                        time = read(timestamp)
                     memo = (timestamp, time)
                 code = codes[place_id]
                 if code < 2 and place_id.__class__ in bools:
                     raise TypeError
                 if features.__class__ is tuple or features.__class__ is list:
                     count, row = len(features), features
-                    pack_row, size, tail = float_rows[count]
+                    hand, pack_row, size, tail = float_rows[count]
                 elif features.dtype is float32 and features.ndim == 1:
                     count, row = len(features), (features.tobytes(),)
-                    pack_row, size, tail = raw_rows[count]
+                    hand, pack_row, size, tail = raw_rows[count]
                 else:
                     raise TypeError
-                with lane.lock:
-                    at = lane.at
-                    if at + size > lane.end:
-                        raise IndexError
-                    after = (lane.handed - lane.left()) & 0xFFFFFFFF
-                    pack_row(lane.view, at, size, 1, after, 0, version, 0, count, tail,
-                             code, predicted, nan, time, *row, COMMITTED)  # fmt: skip
-                    lane.at = at + size
-                    lane.rows += 1
+                handed, left = counts
+                mapped, offset = hand()
+                pack_row(mapped, offset, size, 1, (handed - left()) & 0xFFFFFFFF, 0, version, 0, count, tail,
+                         code, predicted, nan, time, *row, COMMITTED)  # fmt: skip
             except Exception:
+                if mapped is not None:
+                    void_block(mapped, offset, size, count)
                 with_features(place_id, timestamp, predicted, features)
             return
-        mapped, offset = None, 0
         try:
             last, time = memo
             if timestamp is not last:
-                time = read(timestamp)
+                if timestamp.__class__ is moment and timestamp.tzinfo is not None:
+                    time = timestamp.timestamp()
+                    if not 0.0 < time <= latest:
+                        time = read(timestamp)
+                else:
+                    time = read(timestamp)
                 memo = (timestamp, time)
             code = codes[place_id]
             if code < 2 and place_id.__class__ in bools:
@@ -138,7 +152,12 @@ def bind(
         try:
             last, time = memo
             if timestamp is not last:
-                time = read(timestamp)
+                if timestamp.__class__ is moment and timestamp.tzinfo is not None:
+                    time = timestamp.timestamp()
+                    if not 0.0 < time <= latest:
+                        time = read(timestamp)
+                else:
+                    time = read(timestamp)
                 memo = (timestamp, time)
             code = codes[place_id]
             if code < 2 and place_id.__class__ in bools:
@@ -149,11 +168,12 @@ def bind(
             void(mapped, offset)
             slow(ACTUAL, place_id, timestamp, nan, actual)
 
-    def set_handout(function: Callable[[], tuple[Any, int]]) -> None:
-        nonlocal handout
+    def set_handout(function: Handout, counting: tuple[int, Callable[[], int]] | None = None) -> None:
+        nonlocal handout, counts
+        counts = counting or counts
         handout = function
 
-    def get_handout() -> Callable[[], tuple[Any, int]]:
+    def get_handout() -> Handout:
         return handout
 
     def set_tags(number: int) -> None:

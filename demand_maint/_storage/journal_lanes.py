@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from demand_maint._storage.door import Door
+from demand_maint._storage.journal_stretch import Stretch
 from demand_maint._storage.segments import (
     BLOCK_HEAD,
     COMMITTED,
@@ -23,9 +24,11 @@ from demand_maint._storage.segments import (
 )
 from demand_maint.core.observations import ACTUAL, PAIR
 
-__all__ = ["Block", "BlockCursor", "BlockLane", "Held", "MemoryRing", "RecordLane", "exhausted"]
+__all__ = ["Block", "BlockCursor", "BlockLane", "Handout", "Held", "MemoryRing", "RecordLane", "RowKinds", "exhausted"]
 
 _PAGE = 4096
+Handout = Callable[[], tuple[Any, int]]
+RowKinds = dict[int, tuple[Handout, Callable[..., None], int, int]]
 _BLOCK_SEGMENT = 1 << 21
 
 
@@ -115,19 +118,50 @@ class RecordLane:
 
 
 class BlockCursor:
-    """Where the next block goes; its `lock` is the writer's."""
+    """Where the next block goes; all but the slots it lays out is for the holder of the writer's lock."""
 
-    __slots__ = ("at", "end", "handed", "left", "lock", "rows", "view")
+    __slots__ = ("_rows", "_stretch", "at", "end", "row_kinds", "view")
 
     def __init__(self) -> None:
-        self.reset(threading.RLock())
+        # how to write a row of n features, given as numbers or as bytes: who hands out its slot, packing, kind and schema
+        self.row_kinds: tuple[RowKinds, RowKinds] = ({}, {})
+        self.reset()
 
-    def reset(self, lock: Any) -> None:
+    def reset(self) -> None:
         """Begin with no room."""
-        self.lock = lock
-        self.at = self.end = self.rows = self.handed = 0
-        self.left: Callable[[], int] = int
+        self.forget_kinds()
+        self.at = self.end = self._rows = 0
+        self._stretch: Stretch | None = None
         self.view: memoryview = memoryview(b"")
+
+    @property
+    def rows(self) -> int:
+        """Rows that went into blocks."""
+        stretch = self._stretch
+        return self._rows + (stretch.used if stretch is not None else 0)
+
+    def count(self, rows: int) -> None:
+        """Count rows of a block."""
+        self._rows += rows
+
+    def forget_kinds(self) -> None:
+        """Have the next row of features ask again."""
+        for kinds in self.row_kinds:
+            kinds.clear()
+
+    def lay_out(self, size: int, features: int) -> Stretch:
+        """Make slots of the rest of the segment; the caller holds the writer's lock and has seen that there is room."""
+        self._stretch = Stretch(self.view, self.at, self.end, size, features)
+        return self._stretch
+
+    def take_back(self) -> None:
+        """End the slots, so that other blocks can follow."""
+        stretch = self._stretch
+        if stretch is not None:
+            self.forget_kinds()
+            self.at, used = stretch.close()
+            self._stretch = None
+            self._rows += used
 
 
 class BlockLane:
@@ -186,15 +220,16 @@ class BlockLane:
                 part.view(dtype)[:] = values.reshape(-1)
         view[at + need - 8 : at + need] = COMMITTED.to_bytes(8, "little")
         self._cursor.at = at + need
+        self._cursor.count(rows)
 
-    def write_packed(self, pack: Callable[..., None], need: int, values: tuple[Any, ...]) -> None:
-        """Append one row by a prepared `struct` whose last field is the commit word."""
-        view = self._room(need)
-        pack(view, self._cursor.at, *values)
-        self._cursor.at += need
+    def lay_out(self, size: int, features: int) -> Stretch:
+        """Return slots for rows of one size."""
+        self._room(size)
+        return self._cursor.lay_out(size, features)
 
     def _room(self, need: int) -> memoryview:
         cursor = self._cursor
+        cursor.take_back()
         if cursor.at + need <= cursor.end:
             return cursor.view
         with self._making:

@@ -7,7 +7,7 @@ import numpy as np
 
 from demand_maint._storage.segments import block_bytes
 
-__all__ = ["RowPacker", "number_of", "row_packer"]
+__all__ = ["RowPacker", "number_of", "packers", "row_packer"]
 
 
 class RowPacker:
@@ -24,7 +24,7 @@ class RowPacker:
         assert packing.size == block_bytes(1, 0, count)
 
 
-_packers: dict[tuple[int, bool], RowPacker] = {}
+_packers: dict[int, tuple[RowPacker, RowPacker]] = {}
 
 
 def row_packer(features: Any) -> tuple[RowPacker, Any]:
@@ -36,10 +36,15 @@ def row_packer(features: Any) -> tuple[RowPacker, Any]:
     else:
         row = np.ascontiguousarray(features, dtype=np.float32).reshape(-1)
         count, features, raw = len(row), (row.tobytes(),), True
-    packer = _packers.get((count, raw))
-    if packer is None:
-        packer = _packers[count, raw] = RowPacker(count, raw=raw)
-    return packer, features
+    return packers(count)[raw], features
+
+
+def packers(count: int) -> tuple[RowPacker, RowPacker]:
+    """How to pack rows of `count` features given as numbers, and as bytes."""
+    found = _packers.get(count)
+    if found is None:
+        found = _packers[count] = (RowPacker(count, raw=False), RowPacker(count, raw=True))
+    return found
 
 
 def number_of(value: Any) -> float:

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from demand_maint.core.observations import PAIR, SERVED, Events
+from demand_maint.core.observations import PAIR, SERVED, VOID, Events
 
 __all__ = [
     "BLOCK_HEAD",
@@ -37,6 +37,7 @@ __all__ = [
     "has_block",
     "is_committed",
     "joined",
+    "next_block",
     "read_blocks",
     "read_head",
     "read_records",
@@ -181,20 +182,40 @@ def has_block(data: memoryview, at: int) -> bool:
     return int.from_bytes(data[at + length - 8 : at + length], "little") == COMMITTED
 
 
-def read_blocks(data: memoryview, at: int) -> tuple[list[Rows], NDArray[np.int64], int]:
-    """Return committed blocks from byte `at` of a segment on, those of one shape together; where each row's block begins, and the end."""
+def next_block(data: memoryview, at: int) -> int | None:
+    """Where the next committed block begins after one at byte `at` that was never finished."""
+    start = at + 8
+    words = np.frombuffer(data, dtype=np.uint64, count=max(len(data) - start, 0) // 8, offset=min(start, len(data)))
+    for end in np.flatnonzero(words == COMMITTED).tolist():
+        lengths = (words[: end + 1] & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        whole = np.flatnonzero(lengths == (end + 1 - np.arange(end + 1)) * 8)
+        for begin in whole.tolist():
+            if has_block(data, start + 8 * begin):
+                return start + 8 * int(begin)
+    return None
+
+
+def read_blocks(data: memoryview, at: int, *, over_holes: bool = False) -> tuple[list[Rows], NDArray[np.int64], int]:
+    """Return committed blocks from byte `at` of a segment on, those of one shape together; where each row's block begins, and the end.
+
+    `over_holes` goes on behind a block that its writer did not live to finish.
+    """
     out: list[Rows] = []
     starts: list[NDArray[np.int64]] = []
     size = len(data)
     while at + _HEAD_BYTES + 8 <= size:
-        length, rows, _, _, _, members, features, _ = BLOCK_HEAD.unpack_from(data, at)
-        if length == 0 or at + length > size or length != block_bytes(rows, members, features):
-            break
-        repeat = _alike(data, at, length)
+        length, rows, _, _, _, members, features, tail = BLOCK_HEAD.unpack_from(data, at)
+        sound = length != 0 and at + length <= size and length == block_bytes(rows, members, features)
+        repeat = _alike(data, at, length) if sound else 0
         if repeat == 0:
-            break
-        out.append(_columns(data, at, length, repeat))
-        starts.append(np.repeat(at + np.arange(repeat, dtype=np.int64) * length, rows))
+            found = next_block(data, at) if over_holes else None
+            if found is None:
+                break
+            at = found
+            continue
+        if tail & 0xFF != VOID:
+            out.append(_columns(data, at, length, repeat))
+            starts.append(np.repeat(at + np.arange(repeat, dtype=np.int64) * length, rows))
         at += length * repeat
     return out, np.concatenate(starts) if starts else np.empty(0, dtype=np.int64), at
 

@@ -1,0 +1,117 @@
+"""Rows with features: slots without a lock, and what a writer leaves behind that dies or fails within one."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from demand_maint._storage.door import Door
+from demand_maint._storage.drain import Drain
+from demand_maint._storage.journal import JOURNAL, Journal
+from demand_maint._storage.segments import HEADER_BYTES, block_bytes
+from demand_maint.config import Config
+from demand_maint.model_monitor import ModelMonitor
+from demand_maint.testing import VirtualClock
+
+START = 1_700_000_000 // 3600 * 3600.0
+
+
+def values_of(door: Door) -> list[float]:
+    """Predictions of every committed row of every writer."""
+    return [float(v) for part in Drain(door, []).read(0.0) for v in part.rows.predicted]
+
+
+def test_four_threads_with_feature_rows_and_blocks_between_lose_nothing(tmp_path: Path) -> None:
+    """Slots of several sizes, served blocks and roll-overs, all at once: every row is there once with its own features."""
+    count = 12_000
+    door = Door(tmp_path)
+    journal = Journal(door)
+
+    def work(number: int) -> None:
+        width = 40 + number % 2
+        for i in range(count):
+            value = float(number * count + i)
+            if i % 997 == 0:
+                journal.log_served(["served"], START, np.array([value]), None)
+            elif i % 2:
+                journal.log_prediction(f"place {number}", START, value, (value,) * width)
+            else:
+                journal.log_prediction(f"place {number}", START, value, np.full(width, value, dtype=np.float32))
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows_logged = journal.position()[1]
+    journal.close()
+    assert rows_logged == 4 * count
+    assert sorted(values_of(door)) == [float(i) for i in range(4 * count)]
+    drain = Drain(door, [])
+    list(drain.read(0.0))
+    for part in drain.reread():
+        if part.rows.features is not None:
+            assert (part.rows.features == part.rows.predicted[:, None].astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("hole", [0, 3, 4])
+def test_a_slot_that_its_writer_did_not_live_to_fill_hides_nothing_behind_it(tmp_path: Path, hole: int) -> None:
+    """While the writer lives, the drain waits there; once it is dead, what was logged behind the hole is counted and sealed."""
+    clock = VirtualClock(START + 86400)
+    size = block_bytes(1, 0, 3)
+    writer = ModelMonitor(tmp_path, Config(), clock)
+    for i in range(8):
+        writer.log_prediction("a", START + 3600.0 * i, float(i), (1.0, 2.0, 3.0))
+    path = next((tmp_path / JOURNAL).rglob("b*.seg"))
+    data = bytearray(path.read_bytes())
+    first = HEADER_BYTES + hole * size
+    data[first : first + size] = bytes(size)
+    path.write_bytes(data)
+    with ModelMonitor(tmp_path, Config(), clock) as reader:
+        assert len(reader.records()) == hole
+        writer.journal._release()
+        writer._closed = True
+        writer.journal.closed = True
+        reader.drain()
+        assert reader.records()["predicted"].to_list() == [float(i) for i in range(8) if i != hole]
+        reader.save()
+    with ModelMonitor(tmp_path, Config(), clock) as again:
+        assert len(again.records()) == 7
+        assert again.verify() == []
+    assert not list((tmp_path / JOURNAL).rglob("*.seg"))
+
+
+def test_a_row_that_cannot_be_packed_leaves_an_empty_block(tmp_path: Path) -> None:
+    """The slot of a hostile row stands for nothing, the row is kept with a NaN in its place, and the ones behind it follow."""
+    door = Door(tmp_path)
+    journal = Journal(door)
+    for i in range(3):
+        journal.log_prediction("a", START, float(i), (1.0, 2.0))
+    journal.log_prediction("a", START, 3.0, (1.0, "two"))
+    journal.log_prediction("a", START, "four", (1.0, 2.0))
+    journal.log_prediction("a", START, 5.0, (1.0, 2.0))
+    found = np.array(values_of(door))
+    assert np.isnan(found[4])
+    assert found[[0, 1, 2, 3, 5]].tolist() == [0.0, 1.0, 2.0, 3.0, 5.0]
+    journal.close()
+
+
+def test_rows_that_died_between_drain_and_seal_are_not_lost(tmp_path: Path) -> None:
+    """A segment is only done with once everything of its dead writer was read."""
+    clock = VirtualClock(START + 86400)
+    writer = ModelMonitor(tmp_path, Config(), clock)
+    writer.log_prediction_vs_actual("a", START, 1.0, 2.0)
+    reader = ModelMonitor(tmp_path, Config(), clock)
+    reader._store.drain(clock.now(), lead=True, gentle=False)
+    writer.log_prediction_vs_actual("a", START + 3600, 1.0, 2.0)
+    writer.log_prediction("b", START + 3600, 1.0, (1.0, 2.0))
+    writer.journal._release()
+    writer._closed = True
+    writer.journal.closed = True
+    reader._store.seal(clock.now())
+    reader.drain()
+    assert len(reader.records()) == 3
+    reader.close()
+    with ModelMonitor(tmp_path, Config(), clock) as again:
+        assert len(again.records()) == 3
