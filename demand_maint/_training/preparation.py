@@ -206,6 +206,7 @@ def _warm_start(base: BaseModel | None, training: TrainingConfig) -> dict[str, A
         "loss": base.loss,
         "iterations": training.fine_tune_iterations,
         "learning_rate": training.fine_tune_learning_rate,
+        "params": {"border_count": training.fine_tune_border_count},
     }
 
 
@@ -220,7 +221,8 @@ def _from_scratch(base: BaseModel | None, training: TrainingConfig) -> dict[str,
     metadata = base.metadata if base is not None else None
     told = dict(metadata.params) if metadata is not None else {}
     # metadata of an adopted model may say anything; of a fine-tune, how it was continued and not how it began
-    known = set(INHERITED) if metadata is not None and metadata.kind == "fine_tune" else {*INHERITED, *own}
+    tuned = metadata is not None and metadata.kind == "fine_tune"
+    known = {*INHERITED} - {"border_count"} if tuned else {*INHERITED, *own}
     inherited = {key: value for key, value in told.items() if key in known}
     if inherited.get("grow_policy") == "SymmetricTree":
         del inherited["grow_policy"]
