@@ -10,6 +10,8 @@ import mmap
 import os
 import stat
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 __all__ = ["Disk", "FileLock"]
 
@@ -80,6 +82,22 @@ class Disk:
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view[:_BLOCK]) :]
+
+    def write_at(self, descriptor: int, parts: Sequence[Any], offset: int) -> None:
+        """Write all `parts` (buffers) from byte `offset` on, in their order."""
+        if not hasattr(os, "pwritev"):
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            for part in parts:
+                self.write(descriptor, part)
+            return
+        left = [memoryview(part).cast("B") for part in parts if len(part)]
+        while left:
+            done = os.pwritev(descriptor, left, offset)
+            offset += done
+            while left and done >= len(left[0]):
+                done -= len(left.pop(0))
+            if done:
+                left[0] = left[0][done:]
 
     def truncate(self, descriptor: int, size: int) -> None:
         """Cut or extend the open file to `size` bytes."""

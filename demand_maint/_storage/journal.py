@@ -25,7 +25,7 @@ from demand_maint.core.observations import ACTUAL, PAIR, PREDICTION, SERVED
 __all__ = ["JOURNAL", "LOCK_NAME", "WORDS_NAME", "Journal", "LogActual", "LogPair", "LogPrediction"]
 
 _NAN = float("nan")
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 22
 
 
 class Journal(JournalCore):

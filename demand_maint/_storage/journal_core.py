@@ -33,7 +33,6 @@ _NAN = float("nan")
 _EXAMPLES = 8
 _RING_RECORDS = 200_000
 _RETRY_SECONDS = 1.0
-_BLOCK_BYTES = 1 << 20
 
 _log = get_logger("journal")
 _journals: "weakref.WeakSet[JournalCore]" = weakref.WeakSet()

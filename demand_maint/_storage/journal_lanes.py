@@ -27,9 +27,11 @@ from demand_maint.core.observations import ACTUAL, PAIR
 __all__ = ["Block", "BlockCursor", "BlockLane", "Handout", "Held", "MemoryRing", "RecordLane", "RowKinds", "exhausted"]
 
 _PAGE = 4096
+_COMMIT_WORD = COMMITTED.to_bytes(8, "little")
 Handout = Callable[[], tuple[Any, int]]
 RowKinds = dict[int, tuple[Handout, Callable[..., None], int, int]]
 _BLOCK_SEGMENT = 1 << 21
+_BY_CALL = 1 << 16  # from here on one system call is cheaper than the faults of as many fresh pages
 
 
 def exhausted() -> tuple[mmap.mmap, int]:
@@ -176,7 +178,7 @@ class BlockLane:
         self._made = 0
         self._spare: tuple[str, memoryview] | None = None
         self._making = threading.Lock()
-        self._bytes: np.ndarray[Any, np.dtype[np.uint8]] = np.empty(0, dtype=np.uint8)
+        self._path = ""
         self.unsynced: set[str] = set()
 
     def prepare(self) -> None:
@@ -200,25 +202,25 @@ class BlockLane:
         view = self._room(need)
         at = self._cursor.at
         offsets = block_offsets(rows, members, features)
-        BLOCK_HEAD.pack_into(
-            view, at, need, rows, after & 0xFFFFFFFF, block.snapshot, block.version, members, features,
+        head = BLOCK_HEAD.pack(
+            need, rows, after & 0xFFFFFFFF, block.snapshot, block.version, members, features,
             block.kind | block.schema << 8,
         )  # fmt: skip
-        target = self._bytes
-        columns = (
-            (offsets[0], block.places, np.uint32),
-            (offsets[1], block.predicted, np.float64),
-            (offsets[2], block.actual, np.float64),
-            (offsets[3], block.times, np.float64),
-            (offsets[4], block.members, np.float32),
-            (offsets[5], block.features, np.float32),
-        )
-        for offset, values, dtype in columns:
-            if values is not None:
-                width = values.size * np.dtype(dtype).itemsize
-                part = target[at + offset : at + offset + width]
-                part.view(dtype)[:] = values.reshape(-1)
-        view[at + need - 8 : at + need] = COMMITTED.to_bytes(8, "little")
+        parts: list[tuple[int, Any]] = [(0, head)]
+        for offset, values, dtype in zip(
+            offsets,
+            (block.places, block.predicted, block.actual, block.times, block.members, block.features),
+            (np.uint32, np.float64, np.float64, np.float64, np.float32, np.float32),
+            strict=False,
+        ):
+            if values is not None and values.size:
+                parts.append((offset, np.ascontiguousarray(values, dtype=dtype).reshape(-1).view(np.uint8)))
+        if need >= _BY_CALL:
+            self._door.write_at(self._path, _without_gaps([*parts, (need - 8, _COMMIT_WORD)]), at)
+        else:
+            for offset, part in parts:
+                view[at + offset : at + offset + len(part)] = memoryview(part)
+            view[at + need - 8 : at + need] = _COMMIT_WORD
         self._cursor.at = at + need
         self._cursor.count(rows)
 
@@ -240,7 +242,7 @@ class BlockLane:
             else:
                 path, view = self._make(max(_BLOCK_SEGMENT, HEADER_BYTES + (need + _PAGE - 1) // _PAGE * _PAGE))
         cursor.view, cursor.at, cursor.end = view, HEADER_BYTES, len(view)
-        self._bytes = np.frombuffer(view, dtype=np.uint8)
+        self._path = path
         self.unsynced.add(path)
         return view
 
@@ -258,6 +260,18 @@ class BlockLane:
             for offset in range(HEADER_BYTES, size, _PAGE):
                 mapped[offset] = 0
         return path, view
+
+
+def _without_gaps(parts: list[tuple[int, Any]]) -> list[Any]:
+    """Buffers one after the other, with zeros where a column ends before the next begins."""
+    out: list[Any] = []
+    at = 0
+    for offset, part in parts:
+        if offset > at:
+            out.append(bytes(offset - at))
+        out.append(part)
+        at = offset + len(part)
+    return out
 
 
 @dataclass(frozen=True, slots=True)

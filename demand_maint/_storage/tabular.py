@@ -29,10 +29,7 @@ def many_columns(journal: Journal, frame: pl.DataFrame | Mapping[str, Any], feat
     rows = table.select(pl.col(name).cast(pl.Float32) for name in features).to_numpy() if features else None
     if rows is not None:
         journal.name_features(tuple(features))
-    has_prediction = (
-        table["predicted"].is_not_null().to_numpy() if predicted is not None else np.zeros(len(table), bool)
-    )
-    has_actual = table["actual"].is_not_null().to_numpy() if actual is not None else np.zeros(len(table), bool)
+    has_prediction, has_actual = _known(table, "predicted"), _known(table, "actual")
     taken = 0
     choices = [(has_prediction & has_actual, True, True), (has_prediction & ~has_actual, True, False),
                (~has_prediction & has_actual, False, True)]  # fmt: skip
@@ -54,6 +51,13 @@ def many_columns(journal: Journal, frame: pl.DataFrame | Mapping[str, Any], feat
     return int(((has_prediction | has_actual) & good).sum()) if rows is not None else taken
 
 
+def _known(table: pl.DataFrame, name: str) -> NDArray[np.bool_]:
+    if name not in table.columns:
+        return np.zeros(len(table), dtype=bool)
+    column = table[name]
+    return column.is_not_null().to_numpy() if column.null_count() else np.ones(len(table), dtype=bool)
+
+
 def _codes(journal: Journal, places: pl.Series) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
     unique = places.unique(maintain_order=True)
     codes, good = journal.encode(unique.to_list())
@@ -71,7 +75,7 @@ def _times(journal: Journal, stamps: pl.Series) -> tuple[NDArray[np.float64], ND
     if isinstance(stamps.dtype, pl.Datetime) and (stamps.dtype.time_zone is not None or journal.zone == "UTC"):
         times = (stamps.dt.epoch("us").cast(pl.Float64) / 1e6).fill_null(np.nan).to_numpy()
     elif stamps.dtype.is_numeric():
-        times = stamps.cast(pl.Float64).fill_null(np.nan).to_numpy()
+        times = _numbers(stamps)
     else:
         return journal.read_times(stamps.to_list(), len(stamps))
     sane = (times >= 0) & (times <= 4_294_000_000)
@@ -81,13 +85,18 @@ def _times(journal: Journal, stamps: pl.Series) -> tuple[NDArray[np.float64], ND
     return times, good
 
 
+def _numbers(column: pl.Series) -> NDArray[np.float64]:
+    column = column.cast(pl.Float64)
+    values: NDArray[np.float64] = (column.fill_null(np.nan) if column.null_count() else column).to_numpy()
+    return values
+
+
 def _demand(table: pl.DataFrame, name: str) -> NDArray[np.float64] | None:
     if name not in table.columns:
         return None
     column = table[name]
     if column.dtype.is_numeric():
-        values: NDArray[np.float64] = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
-        return values
+        return _numbers(column)
     return np.array(
         [
             value if isinstance(value, int | float) and not isinstance(value, bool) else np.nan
