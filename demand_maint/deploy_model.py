@@ -6,6 +6,7 @@ file is opened in a child process first; no code in it runs here.
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -45,6 +46,9 @@ __all__ = ["DONE", "FAILED", "REFUSED", "USAGE", "ModelDeployer", "deploy_finetu
 
 DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 4
 REFUSALS = (DeployRefusedError, SchemaMismatchError, ModelFileError, IncompatibleBaseError, PathError)
+# a model that a training child staged, by the moment in its name
+_CHALLENGER = re.compile(r"rf_model_(?:finetuned|full)_(\d{8}T\d{6}Z(?:-\d+)?)\.cbm")
+
 _log = get_logger("deploy")
 
 
@@ -229,9 +233,10 @@ class ModelDeployer:
         return facts | {"staged": self.staged()}
 
     def staged(self) -> list[str]:
-        """Models that wait in ``data/models/finetuned``, newest last."""
-        door = self.registry.door
-        return [f"{STAGING}/{name}" for name in door.listdir(STAGING) if name.endswith((".cbm", ".joblib"))]
+        """Models that wait in ``data/models/finetuned``, our own by age, the newest last."""
+        names = [name for name in self.registry.door.listdir(STAGING) if name.endswith((".cbm", ".joblib"))]
+        names.sort(key=lambda name: match[1] if (match := _CHALLENGER.fullmatch(name)) else "")
+        return [f"{STAGING}/{name}" for name in names]
 
     def adopt(self, *, who: str = "", why: str = "") -> Commit:
         """Make the ``rf_model.joblib`` and metadata that were here before us version 1.
@@ -280,10 +285,19 @@ class ModelDeployer:
         if mine and not own.try_acquire():
             return []
         try:
+            self._tidy_staging(self.config.storage.keep)
             return self.registry.retain(self.config.storage.keep)
         finally:
             if mine:
                 own.release()
+
+    def _tidy_staging(self, keep: int) -> None:
+        """Let all but the newest `keep` challengers of our own making go; what others put there stays."""
+        door = self.registry.door
+        made = [(match[1], name) for name in door.listdir(STAGING) if (match := _CHALLENGER.fullmatch(name))]
+        for _, name in sorted(made)[:-keep]:
+            door.unlink(f"{STAGING}/{name}", missing_ok=True)
+            door.unlink(f"{STAGING}/{name.removesuffix('.cbm')}_metadata.json", missing_ok=True)
 
     def _archive_current(self) -> str | None:
         """Path of the archived champion: it has been there, immutable, since it was deployed."""

@@ -169,7 +169,9 @@ def _status_lines(found: dict[str, Any]) -> Iterator[str]:
 
 def _waiting(deployment: dict[str, Any]) -> Iterator[str]:
     if deployment["staged"]:
-        yield f"staged      {', '.join(deployment['staged'])}"
+        shown = [path.rpartition("/")[2] for path in deployment["staged"][-3:]]
+        more = len(deployment["staged"]) - len(shown)
+        yield f"staged      {', '.join(shown)}" + (f" and {more} older" if more else "")
     if deployment.get("stale_exports"):
         yield f"not exported {', '.join(deployment['stale_exports'])}; `demand-maint export` writes them"
 

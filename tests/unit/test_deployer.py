@@ -287,3 +287,19 @@ def _taking_in(real: Callable[..., Any]) -> Callable[..., Any]:
         return real(*arguments, **{**options, "pool": StubInspector(Disk())})
 
     return with_stub
+
+
+def test_old_challengers_leave_staging(deployer: ModelDeployer) -> None:
+    """Retention keeps the newest challengers that children staged, with their metadata, and nothing of others is touched."""
+    folder = deployer.root / "data/models/finetuned"
+    folder.mkdir(parents=True, exist_ok=True)
+    for day in range(1, 16):
+        for kind in ("finetuned", "full"):
+            for ending in (".cbm", "_metadata.json"):
+                (folder / f"rf_model_{kind}_202501{day:02d}T000000Z{ending}").write_text("x")
+    (folder / "mine.cbm").write_text("x")
+    deployer.retain()
+    kept = deployer.staged()
+    assert kept[0].endswith("mine.cbm")
+    assert [path[-20:-4] for path in kept[1:]] == [f"202501{day:02d}T000000Z" for day in range(11, 16) for _ in "ab"]
+    assert len(list(folder.glob("*_metadata.json"))) == 10
