@@ -328,12 +328,13 @@ class Drain:
             for code in np.unique(local):
                 if writer.codes[code] < 0 and int(code) in writer.places:
                     writer.codes[code] = self.code_of(writer.places[int(code)])
-        place = writer.codes[local]
-        if (place < 0).any():
-            good = place >= 0
+        table = writer.codes[: top + 1]
+        place = table.astype(np.uint32)[local]
+        if (table < 0).any() and (table[local] < 0).any():
+            good = table[local] >= 0
             _log.warning("place_unknown", writer=writer.name, rows=int((~good).sum()))
             rows, place, observed, before = chosen(rows, good), place[good], observed[good], before[good]
-        return DrainedRows(writer.name, rows, place.astype(np.uint32), observed, before)
+        return DrainedRows(writer.name, rows, place, observed, before)
 
     def _read_writer(self, writer: WriterState, stamp: float) -> Iterator[DrainedRows]:
         records: list[DrainedRows] = []
@@ -354,7 +355,7 @@ class Drain:
         elif len(records) + len(blocks) == 1:
             yield blocks[0]
         else:
-            yield in_order([*blocks, *records])
+            yield from in_order([*blocks, *records])
 
     def _read_records(self, segment: Segment, stamp: float, since: float) -> tuple[Rows, Floats, Floats] | None:
         cursor = segment.cursor

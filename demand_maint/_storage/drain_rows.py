@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +124,11 @@ def stamps_at(
     stamps: list[Span], at: NDArray[np.int64], default: tuple[float, float] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """When rows were read, and when their writer had been read before; `default` where no span tells."""
+    if len(at):
+        low, high = int(at[0]), int(at[-1])
+        for start, end, stamp, since in reversed(stamps):
+            if start <= low and high < end and low <= high:  # one span tells of all, as it does of what was just read
+                return np.full(len(at), stamp), np.full(len(at), since)
     read = np.full(len(at), np.nan if default is None else default[0])
     before = np.full(len(at), 0.0 if default is None else default[1])
     low, high = (int(at.min()), int(at.max())) if len(at) else (0, -1)
@@ -159,11 +165,14 @@ def record_rows(segment: Segment, indices: NDArray[np.int64]) -> tuple[Rows, NDA
     return chosen(rows, kind != VOID), indices[kind != VOID]
 
 
-def in_order(parts: list[DrainedRows]) -> DrainedRows:
+def in_order(parts: list[DrainedRows]) -> list[DrainedRows]:
     """Rows of several lanes in the order in which they were logged."""
+    parts = sorted(parts, key=lambda part: int(part.rows.after[0]))
+    if all(part.rows.after[-1] <= after.rows.after[0] for part, after in pairwise(parts)):
+        return parts
     rows = joined([part.rows for part in parts])
     order = np.argsort(rows.after, kind="stable")
     place = np.concatenate([part.place for part in parts])[order]
     observed = np.concatenate([part.observed_at for part in parts])[order]
     before = np.concatenate([part.observed_from for part in parts])[order]
-    return DrainedRows(parts[0].writer, chosen(rows, order), place, observed, before)
+    return [DrainedRows(parts[0].writer, chosen(rows, order), place, observed, before)]

@@ -214,6 +214,7 @@ class ObservationStore:
         if self._buffer is None and self.drain_reader.has_new():
             self._buffer = self._load_buffer()
         for part in self.drain_reader.read(now):
+            self.buffer.reserve(len(part.rows))
             for events in self._chunks(part, _GENTLE_CHUNK if gentle else _CHUNK):
                 matured += self._ingest(self.buffer, events)
                 self._unsaved += len(events)

@@ -245,25 +245,24 @@ def _columns(data: memoryview, at: int, length: int, repeat: int) -> Rows:
     place, predicted, actual, time, member, feature, _ = block_offsets(rows, members, features)
     raw = np.frombuffer(data, dtype=np.uint8, count=repeat * length, offset=at).reshape(repeat, length)
 
-    def column(offset: int, width: int, dtype: type) -> NDArray[np.generic]:
-        return np.ascontiguousarray(raw[:, offset : offset + width]).view(dtype).reshape(-1)
+    def column(offset: int, width: int, dtype: Any) -> NDArray[Any]:
+        values: NDArray[Any] = np.ascontiguousarray(raw[:, offset : offset + width]).view(dtype).reshape(-1)
+        return values
 
     kind = tail & 0xFF
     total = rows * repeat
     heads = np.ascontiguousarray(raw[:, :_HEAD_BYTES]).view(np.uint32)
     return Rows(
-        column(place, 4 * rows, np.uint32).astype(np.uint32),
+        column(place, 4 * rows, np.uint32),
         np.full(total, version, dtype=np.uint16),
         np.full(total, kind, dtype=np.uint8),
-        column(predicted, 8 * rows, np.float64).astype(np.float64),
-        column(actual, 8 * rows, np.float64).astype(np.float64),
-        column(time, 8 * rows, np.float64).astype(np.float64),
+        column(predicted, 8 * rows, np.float64),
+        column(actual, 8 * rows, np.float64),
+        column(time, 8 * rows, np.float64),
         np.repeat(2 * heads[:, 2].astype(np.int64), rows),
-        column(member, 4 * rows * members, np.float32).reshape(total, members).astype(np.float32) if members else None,
+        column(member, 4 * rows * members, np.float32).reshape(total, members) if members else None,
         np.repeat(heads[:, 3], rows),
-        column(feature, 4 * rows * features, np.float32).reshape(total, features).astype(np.float32)
-        if features
-        else None,
+        column(feature, 4 * rows * features, np.float32).reshape(total, features) if features else None,
         tail >> 8,
     )
 

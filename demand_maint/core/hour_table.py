@@ -59,7 +59,8 @@ class Cells:
 
     def extreme(self, values: Floats, operate: Any, table: Floats) -> None:
         """Widen `table`, one value per cell, by `values`."""
-        better = np.flatnonzero(operate(values, table[self._index]) != table[self._index])
+        known = table.take(self._index)
+        better = np.flatnonzero(values < known if operate is np.minimum else values > known)
         if len(better):
             operate.at(table, self._index[better], values[better])
 

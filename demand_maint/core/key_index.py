@@ -41,6 +41,11 @@ class KeyIndex:
         return max((run.last for run in self._runs), default=-1)
 
     @property
+    def oldest(self) -> int:
+        """Lowest key, -1 where there is none."""
+        return min((run.first for run in self._runs), default=-1)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the keys and rows in use."""
         return sum(run.used * (16 if run.end < 0 else 8) for run in self._runs)

@@ -25,6 +25,7 @@ __all__ = ["ACTUAL", "PAIR", "PREDICTION", "SERVED", "VOID", "Events", "Outcome"
 
 _PREDICTED, _KNOWN, _SERVED, _ASSUMED = 1, 2, 4, 8
 _MATURE = _PREDICTED | _KNOWN
+DST = 7200  # more than any clock is put forward or back
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -81,6 +82,10 @@ class RowBuffer:
         return self._rows * a_row + self._index.nbytes + self._extras * (12 + 4 * self._members.shape[1])
 
     # taking in
+
+    def reserve(self, rows: int) -> None:
+        """Make room for `rows` more."""
+        self._make_room(self._rows + rows)
 
     def ingest(self, events: Events) -> Outcome:
         """Take events in; whatever they change is told, nothing else is."""
@@ -299,18 +304,21 @@ class RowBuffer:
     def _append(self, keys: NDArray[np.uint64]) -> int:
         """Make rows for new ascending `keys`; return the first."""
         first, need = self._rows, self._rows + len(keys)
-        if need > len(self._flags):
-            room = max(need, len(self._flags) + len(self._flags) // 2, 4096)
-            for name in ("_version", "_flags", "_predicted", "_actual", "_naive", "_observed"):
-                setattr(self, name, grown(getattr(self, name), first, room))
-            if self._extra is not None:
-                self._extra = grown(self._extra, first, room)
+        self._make_room(need)
         self._flags[first:need] = 0
         if self._extra is not None:
             self._extra[first:need] = -1
         self._index.append(keys, first)
         self._rows = need
         return first
+
+    def _make_room(self, need: int) -> None:
+        if need > len(self._flags):
+            room = max(need, len(self._flags) + len(self._flags) // 2, 4096)
+            for name in ("_version", "_flags", "_predicted", "_actual", "_naive", "_observed"):
+                setattr(self, name, grown(getattr(self, name), self._rows, room))
+            if self._extra is not None:
+                self._extra = grown(self._extra, self._rows, room)
 
     def _rows_of(self, unique: NDArray[np.uint64]) -> Ints:
         """Row of each of the ascending keys, made where there is none."""
@@ -403,8 +411,10 @@ class RowBuffer:
         for distance in (self._season, 2 * self._season):
             if not len(want):
                 break
+            if self._begins_later(slot, distance):
+                continue
             whole = len(want) == len(slot)
-            back = self._grid.shift(slot if whole else slot[want], -distance)
+            back = self._shift(slot if whole else slot[want], -distance)
             places = place if whole else place[want]
             keys = make_keys(places, np.maximum(back, 0))
             if self.reference is not None and int(back.min()) <= self.reference_end:
@@ -427,6 +437,14 @@ class RowBuffer:
             out[found] = self._actual[rows]
             want = np.flatnonzero(np.isnan(out))
         return out
+
+    def _shift(self, slot: Ints, seconds: int) -> Ints:
+        return slot + seconds if self._grid.zone == "UTC" else self._grid.shift(slot, seconds)
+
+    def _begins_later(self, slot: Ints, distance: int) -> bool:
+        """Whether everything known begins after all that lies `distance` before `slot`."""
+        latest = int(slot.max()) - distance + DST
+        return latest > self.reference_end + 2 * DST and latest << 32 < self._index.oldest
 
     def _late(self, slot: Ints, observed_from: Floats) -> NDArray[np.bool_]:
         """Which truths came late even where they were logged right after their writer was read before."""
