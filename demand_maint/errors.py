@@ -15,6 +15,7 @@
     │   ├── IncompatibleBaseError       warm start across losses or grow policies
     │   ├── TrainingFailedError         the child process failed, was killed or ran out of time
     │   └── TrainingCancelledError      somebody asked it to stop
+    ├── CatBoostMissingError            the package that trains and predicts cannot be imported
     ├── ModelFileError
     │   ├── DamagedModelError           truncated, flipped, empty, not a model
     │   ├── ModelTooLargeError          over the size cap
@@ -38,6 +39,7 @@ The leaves take facts and build the sentence; the sentence ends with what to do.
 
 __all__ = [
     "AttachError",
+    "CatBoostMissingError",
     "ClosedError",
     "CommitUnconfirmedError",
     "ConfigError",
@@ -165,6 +167,14 @@ class TrainingFailedError(TrainingError):
 
 class TrainingCancelledError(TrainingError):
     """Training was asked to stop and did."""
+
+
+class CatBoostMissingError(DemandMaintError):
+    """CatBoost cannot be imported."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"CatBoost not available: {reason}. Install it with `pip install catboost`.")
 
 
 class ModelFileError(DemandMaintError):

@@ -36,6 +36,7 @@ from demand_maint.core.jobs import TrainingJob, TrainingOutcome
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import Baseline, ModelMetadata
 from demand_maint.errors import (
+    CatBoostMissingError,
     IncompatibleBaseError,
     SchemaMismatchError,
     TargetError,
@@ -195,7 +196,10 @@ def _fit(
     measure: bool,
 ) -> "CatBoostRegressor":
     """Fit on the first `end` rows; `measure` also follows the error on the rest."""
-    from catboost import CatBoostError, CatBoostRegressor, Pool  # noqa: PLC0415  # costs a second: only in the child
+    try:
+        from catboost import CatBoostError, CatBoostRegressor, Pool  # noqa: PLC0415  # costs a second: only in the child
+    except ImportError as error:
+        raise CatBoostMissingError(str(error)) from error
 
     target = rows.target[:end]
     if target.min() == target.max():

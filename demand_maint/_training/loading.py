@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demand_maint._storage.door import FileTooLargeError, read_regular_file
-from demand_maint.errors import DamagedModelError, ModelFileError, ModelTooLargeError, PathError
+from demand_maint.errors import CatBoostMissingError, DamagedModelError, ModelFileError, ModelTooLargeError, PathError
 
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor
@@ -133,7 +133,10 @@ def parse_cbm(data: bytes, **params: Any) -> "CatBoostRegressor":
         raise DamagedModelError(
             f"The model {shown}, a .cbm begins with 'CBM1'. Deploy a file saved by model.save_model."
         )
-    from catboost import CatBoostError, CatBoostRegressor  # noqa: PLC0415  # costs a second: only where a model is touched
+    try:
+        from catboost import CatBoostError, CatBoostRegressor  # noqa: PLC0415  # costs a second: only where a model is touched
+    except ImportError as error:
+        raise CatBoostMissingError(str(error)) from error
 
     model = CatBoostRegressor(**params)
     try:

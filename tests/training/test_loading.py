@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 from catboost import CatBoostRegressor, Pool
 
-from demand_maint._training.loading import cbm_to_joblib, joblib_to_cbm, load_model, read_model_file
-from demand_maint.errors import DamagedModelError, ModelFileError, ModelTooLargeError
+from demand_maint._training.loading import cbm_to_joblib, joblib_to_cbm, load_model, parse_cbm, read_model_file
+from demand_maint.errors import CatBoostMissingError, DamagedModelError, ModelFileError, ModelTooLargeError
 
 pytestmark = pytest.mark.catboost
 
@@ -123,3 +124,10 @@ def test_the_export_loads_with_plain_joblib_and_predicts_the_same(lab: Any, loss
     (tmp_path / "export.joblib").write_bytes(dump)
     back = joblib_to_cbm(tmp_path / "export.joblib")
     np.testing.assert_array_equal(load_model(back).predict(rows), expected)
+
+
+def test_without_catboost_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where CatBoost cannot be imported, the message is the document's and ends with the remedy."""
+    monkeypatch.setitem(sys.modules, "catboost", None)
+    with pytest.raises(CatBoostMissingError, match=r"CatBoost not available: .*pip install catboost"):
+        parse_cbm(b"CBM1" + bytes(64))
