@@ -286,6 +286,17 @@ class Door:
         finally:
             self.disk.close(descriptor)
 
+    def open_copy(self, rel: str) -> mmap.mmap:
+        """Map a whole existing file for reading; what is written to the mapping stays in memory."""
+        descriptor = self.disk.open_read(self._safe(rel))
+        try:
+            size = self.disk.regular_size(descriptor)
+            if not size:
+                raise PathError(f"{rel} is empty or no regular file.")
+            return mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY)
+        finally:
+            self.disk.close(descriptor)
+
     def write_at(self, rel: str, parts: Sequence[Any], offset: int) -> None:
         """Write buffers into an existing file, in their order; cheaper than through a mapping where there is much to write."""
         descriptor = self.disk.open_update(self._safe(rel))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from demand_maint._storage.journal_calls import LogActual, LogPair, LogPrediction
 from demand_maint._storage.journal_core import JOURNAL, LOCK_NAME, WORDS_NAME, JournalCore
-from demand_maint._storage.journal_lanes import Block
+from demand_maint._storage.journal_lanes import LARGEST_BLOCK, Block
 from demand_maint._storage.journal_rows import number_of, packers, row_packer
 from demand_maint._storage.journal_stretch import void_block
 from demand_maint._storage.journal_words import FIRST_CODE
@@ -25,7 +25,6 @@ from demand_maint.core.observations import ACTUAL, PAIR, PREDICTION, SERVED
 __all__ = ["JOURNAL", "LOCK_NAME", "WORDS_NAME", "Journal", "LogActual", "LogPair", "LogPrediction"]
 
 _NAN = float("nan")
-_BLOCK_BYTES = 1 << 22
 
 
 class Journal(JournalCore):
@@ -200,7 +199,7 @@ class Journal(JournalCore):
             columns = [column[good] if column is not None else None for column in columns]
         count = len(columns[0])
         per_row = 28 + 4 * sum(column.shape[1] for column in columns[4:] if column is not None)
-        step = max(_BLOCK_BYTES // per_row, 1)
+        step = max(LARGEST_BLOCK // per_row, 1)
         with self._lock:
             if self.closed:
                 self._ring.dropped += count

@@ -24,13 +24,25 @@ from demand_maint._storage.segments import (
 )
 from demand_maint.core.observations import ACTUAL, PAIR
 
-__all__ = ["Block", "BlockCursor", "BlockLane", "Handout", "Held", "MemoryRing", "RecordLane", "RowKinds", "exhausted"]
+__all__ = [
+    "LARGEST_BLOCK",
+    "Block",
+    "BlockCursor",
+    "BlockLane",
+    "Handout",
+    "Held",
+    "MemoryRing",
+    "RecordLane",
+    "RowKinds",
+    "exhausted",
+]
 
 _PAGE = 4096
 _COMMIT_WORD = COMMITTED.to_bytes(8, "little")
 Handout = Callable[[], tuple[Any, int]]
 RowKinds = dict[int, tuple[Handout, Callable[..., None], int, int]]
-_BLOCK_SEGMENT = 1 << 21
+LARGEST_BLOCK = 1 << 22
+_BLOCK_SEGMENT = HEADER_BYTES + LARGEST_BLOCK + _PAGE
 _BY_CALL = 1 << 16  # from here on one system call is cheaper than the faults of as many fresh pages
 
 
@@ -235,11 +247,12 @@ class BlockLane:
         if cursor.at + need <= cursor.end:
             return cursor.view
         with self._making:
-            spare = self._spare
+            spare, self._spare = self._spare, None
             if spare is not None and HEADER_BYTES + need <= len(spare[1]):
-                self._spare = None
                 path, view = spare
             else:
+                if spare is not None:  # segments are filled in the order of their numbers
+                    self._door.unlink(spare[0], missing_ok=True)
                 path, view = self._make(max(_BLOCK_SEGMENT, HEADER_BYTES + (need + _PAGE - 1) // _PAGE * _PAGE))
         cursor.view, cursor.at, cursor.end = view, HEADER_BYTES, len(view)
         self._path = path

@@ -137,7 +137,7 @@ class ObservationStore:
         return metrics
 
     def _restore(self) -> None:
-        found = self._snapshots.latest()
+        found = self._snapshots.newest()
         if found is None:
             if self.sealed.names():
                 self._rebuild()

@@ -53,8 +53,13 @@ class SnapshotStore:
 
     def latest(self) -> tuple[int, bytes] | None:
         """Newest snapshot that is what was written; ``None`` where there is none."""
+        found = self.newest()
+        return None if found is None else (found[0], bytes(found[1]))
+
+    def newest(self) -> tuple[int, memoryview] | None:
+        """Return the same, in place: nothing is copied, and what is written to the payload stays in memory."""
         for number in reversed(self.numbers()):
-            payload = self.load(number)
+            payload = self._payload(number)
             if payload is not None:
                 return number, payload
         return None
@@ -67,9 +72,13 @@ class SnapshotStore:
         NewerFormatError
             A newer release wrote it.
         """
+        payload = self._payload(number)
+        return None if payload is None else bytes(payload)
+
+    def _payload(self, number: int) -> memoryview | None:
         rel = self._path(number)
         try:
-            return _decode(self._door.read_bytes(rel), number, rel)
+            return _decode(memoryview(self._door.open_copy(rel)), number, rel)
         except FileNotFoundError:
             return None
         except (DamagedRegistryError, PathError) as error:
@@ -95,7 +104,7 @@ class SnapshotStore:
             _log.warning("damaged snapshot could not be renamed", snapshot=rel, reason=str(error))
 
 
-def _decode(data: bytes, number: int, rel: str) -> bytes:
+def _decode(data: memoryview, number: int, rel: str) -> memoryview:
     if len(data) < _HEADER.size:
         raise DamagedRegistryError(f"{rel} is truncated.")
     magic, version, _, written, length, digest = _HEADER.unpack_from(data)

@@ -231,6 +231,6 @@ class HourTable:
         return [self._n, self.places], [self.hours, np.ascontiguousarray(self.data), self.totals]
 
     def load(self, shape: list[Any], arrays: list[NDArray[Any]]) -> None:
-        """Take over what `parts` gave."""
+        """Take over what `parts` gave; arrays that can be written to are kept and change with the table."""
         self._n, self.places = int(shape[0]), int(shape[1])
-        self._hours, self._data, self._totals = (array.copy() for array in arrays)
+        self._hours, self._data, self._totals = (array if array.flags.writeable else array.copy() for array in arrays)

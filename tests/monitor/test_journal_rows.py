@@ -115,3 +115,46 @@ def test_rows_that_died_between_drain_and_seal_are_not_lost(tmp_path: Path) -> N
     reader.close()
     with ModelMonitor(tmp_path, Config(), clock) as again:
         assert len(again.records()) == 3
+
+
+def test_large_blocks_do_not_overtake_the_segment_prepared_before_them(tmp_path: Path) -> None:
+    """Segments are filled in the order of their numbers, so that none is sealed before its writer came to it."""
+    clock = VirtualClock(START + 86400 * 300)
+    with ModelMonitor(tmp_path, Config(), clock) as monitor:
+        journal, count = monitor.journal, 0
+        codes, _ = journal.encode(["a"])
+        for rows in (10, 200_000, 10, 150_000, 70_000, 3):
+            times = START + 60.0 * (count + np.arange(rows, dtype=np.float64))
+            journal.log_columns(np.repeat(codes, rows), times, np.ones(rows), np.full(rows, 2.0))
+            journal.log_prediction("b", START + count, 1.0, (1.0, 2.0))
+            count += rows
+            monitor.drain()
+        assert monitor.counts()["records"] == count + 6
+        begun = [segment.head.number for _, segment, _ in monitor._store.drain_reader.segments()]
+        assert len(set(begun)) == len(begun)
+    with ModelMonitor(tmp_path, Config(), clock) as again:
+        assert again.counts()["records"] == count + 6
+
+
+def test_a_large_block_is_written_whole_in_one_call(tmp_path: Path) -> None:
+    """What `log_columns` put down is what is read, for pairs, predictions with features, and odd counts."""
+    door = Door(tmp_path)
+    journal = Journal(door)
+    rng = np.random.default_rng(1)
+    for rows in (5, 4_321, 160_001):
+        codes, _ = journal.encode([f"place {i % 7}" for i in range(rows)])
+        times, values, truths = START + np.arange(rows, dtype=np.float64), rng.random(rows), rng.random(rows)
+        features = rng.random((rows, 3)).astype(np.float32)
+        journal.log_columns(codes, times, values, truths)
+        journal.log_columns(codes, times, values, None, features)
+        drain = Drain(door, [])
+        list(drain.read(0.0))
+        parts = list(drain.reread())
+        plain = [part.rows for part in parts if part.rows.features is None]
+        rich = [part.rows for part in parts if part.rows.features is not None]
+        assert np.concatenate([part.actual for part in plain])[-rows:].tolist() == truths.tolist()
+        assert np.concatenate([part.time for part in rich])[-rows:].tolist() == times.tolist()
+        found = np.concatenate([part.features for part in rich if part.features is not None])[-rows:]
+        assert (found == features).all()
+        assert np.concatenate([part.predicted for part in rich])[-rows:].tolist() == values.tolist()
+    journal.close()
