@@ -121,11 +121,10 @@ def _feature_rows(
 
 
 def _window(store: ObservationStore, low: int, high: int, *, season: bool = True) -> RowBuffer:
-    """Rows of a range: those in memory where it reaches back far enough, else replayed from disk."""
-    buffer = store.buffer
-    if low >= store.complete_from:
-        return buffer
+    """Rows of a range: those in memory where that reaches back far enough, else replayed from disk; so is a small part when none are in memory."""
     reach = 2 * store.config.season_seconds + 2 * DAY if season else DAY
+    if (store.loaded or not store.is_small_part(low - reach, high + DAY)) and low >= store.complete_from:
+        return store.buffer
     replayed = store.metrics.new_buffer()
     if season:
         store.use_reference(replayed)

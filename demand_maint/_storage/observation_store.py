@@ -38,7 +38,8 @@ _GENTLE_CHUNK = 4_096  # well under a millisecond with the interpreter held
 _PAUSE = 0.0005
 _LATEST = 4_294_000_000.0
 _SNAPSHOT = "metrics"
-_COLUMNS = ("place", "version", "kind", "predicted", "actual", "timestamp", "observed_at", "order")
+_COLUMNS = ("place", "version", "kind", "predicted", "actual", "timestamp", "observed_at")
+_ORDER = "order"  # needed only where rows of several lanes are put in order
 _log = get_logger("store")
 
 
@@ -194,6 +195,20 @@ class ObservationStore:
         return self._buffer
 
     @property
+    def loaded(self) -> bool:
+        """Whether the rows of the recent window are in memory."""
+        return self._buffer is not None
+
+    def is_small_part(self, start: float, end: float) -> bool:
+        """Whether the files that overlap a range hold less than half of the recent window."""
+        self.open()
+        return 2 * self._rows_in(start, end) < self._rows_in(self._floor, None)
+
+    def _rows_in(self, start: float, end: float | None) -> int:
+        manifests = [self.sealed.manifest(name) for name in self.sealed.names(start, end)]
+        return sum(manifest.rows for manifest in manifests if manifest is not None)
+
+    @property
     def complete_from(self) -> float:
         """Slot from which on the rows in memory, their naive forecasts included, are all there are."""
         floor = self.buffer.floor
@@ -276,6 +291,7 @@ class ObservationStore:
         self.use_reference(buffer)
         if metrics.newest_slot is None:
             return buffer
+        buffer.reserve(self._rows_in(self._floor, None))
         for events in self.events_since(self._floor):
             buffer.ingest(events)
         if self.config.missing_actual == "zero" and self.saved_at is not None:
@@ -349,7 +365,9 @@ class ObservationStore:
         """Events of parts whose drains overlap; merged row by row where several lanes are among them."""
         if len({part.lane for part in group}) == 1:
             for part in group:
-                yield from (self._events(*found) for found in [self._open_part(part)] if found is not None)
+                found = self._open_part(part, ordered=True)
+                if found is not None:
+                    yield self._events(*found)
             return
         opened = [(part, found) for part in group if (found := self._open_part(part)) is not None]
         if not opened:
@@ -365,12 +383,14 @@ class ObservationStore:
         order = np.lexsort((rows.after, rank, observed))
         yield self._events(chosen(rows, order), place[order], observed[order], before[order])
 
-    def _open_part(self, part: "_Part") -> tuple[Rows, NDArray[np.uint32], Floats, Floats] | None:
+    def _open_part(
+        self, part: "_Part", *, ordered: bool = False
+    ) -> tuple[Rows, NDArray[np.uint32], Floats, Floats] | None:
         if part.drained is not None:
             drained = part.drained
             return drained.rows, drained.place, drained.observed_at, drained.observed_from
         assert part.name is not None
-        columns = [*_COLUMNS, *self._optional_columns(part.name)]
+        columns = [*_COLUMNS, *([] if ordered else [_ORDER]), *self._optional_columns(part.name)]
         found = self.sealed.read(part.name, columns)
         if found is None:
             return None
@@ -497,7 +517,7 @@ def _rows_of(frame: Any) -> Rows:
         frame["predicted"].to_numpy(),
         frame["actual"].to_numpy(),
         frame["timestamp"].to_numpy(),
-        frame["order"].to_numpy(),
+        frame[_ORDER].to_numpy() if _ORDER in frame.columns else np.zeros(len(frame), dtype=np.int64),
         np.ascontiguousarray(frame.select(members).to_numpy()) if members else None,
         frame["snapshot"].to_numpy() if "snapshot" in frame.columns else None,
     )

@@ -29,11 +29,12 @@ class KeyIndex:
     runs are merged once there are more than a few. Look-ups of sorted keys cost a few tens of nanoseconds each.
     """
 
-    __slots__ = ("_runs",)
+    __slots__ = ("_room", "_runs")
 
     def __init__(self) -> None:
         # (keys, rows, used): rows is None where row == position + first row
         self._runs: list[_Run] = []
+        self._room = 0
 
     @property
     def newest(self) -> int:
@@ -50,12 +51,16 @@ class KeyIndex:
         """Bytes of the keys and rows in use."""
         return sum(run.used * (16 if run.end < 0 else 8) for run in self._runs)
 
+    def reserve(self, rows: int) -> None:
+        """Expect this many keys in all."""
+        self._room = rows
+
     def append(self, keys: Keys, first: int) -> None:
         """Add `keys`, ascending and not yet known, for the rows from `first` on."""
         if not len(keys):
             return
         if self._runs and int(keys[0]) > self._runs[-1].last and self._runs[-1].end == first:
-            self._runs[-1].extend(keys)
+            self._runs[-1].extend(keys, self._room)
             return
         self._runs.append(_Run(keys, first))
         if len(self._runs) > _RUNS:
@@ -116,10 +121,10 @@ class _Run:
         """Row that the next key of this run would have, -1 where rows are not consecutive."""
         return self.begin + self.used if self._rows is None else -1
 
-    def extend(self, keys: Keys) -> None:
+    def extend(self, keys: Keys, room: int = 0) -> None:
         need = self.used + len(keys)
         if need > len(self.keys):
-            grown = np.empty(max(need, self.used + self.used // 2, 1024), dtype=np.uint64)
+            grown = np.empty(max(need, self.used + self.used // 2, 1024) if room < need else room, dtype=np.uint64)
             grown[: self.used] = self.keys[: self.used]
             self.keys = grown
         self.keys[self.used : need] = keys

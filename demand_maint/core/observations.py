@@ -86,6 +86,7 @@ class RowBuffer:
     def reserve(self, rows: int) -> None:
         """Make room for `rows` more."""
         self._make_room(self._rows + rows)
+        self._index.reserve(self._rows + rows)
 
     def ingest(self, events: Events) -> Outcome:
         """Take events in; whatever they change is told, nothing else is."""
@@ -237,7 +238,7 @@ class RowBuffer:
     def pending(self, now: float) -> tuple[int, int, int]:
         """Predictions still waiting, those of them past the horizon, and truths without a prediction."""
         flags = self._flags[: self._rows] & _MATURE
-        waiting, orphans = int((flags == _PREDICTED).sum()), int((flags == _KNOWN).sum())
+        waiting, orphans = int(np.count_nonzero(flags == _PREDICTED)), int(np.count_nonzero(flags == _KNOWN))
         if not waiting:
             return 0, 0, orphans
         rows, _ = self._window(0, int(now) - self._grid.step - self._horizon + 1)
