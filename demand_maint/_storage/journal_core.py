@@ -247,13 +247,16 @@ class JournalCore:
         self._lock_file = descriptor
         self._words = WriterWords(self._door, f"{directory}/{WORDS_NAME}")
         self._records = RecordLane(self._door, directory, writer, self._config.segment_records, self._clock.now)
-        self._blocks = BlockLane(self._door, directory, writer, self._clock.now, self._lane)
+        self._blocks = BlockLane(self._door, directory, writer, self._clock.now, self._lane, self._begun)
         self._writer = writer
 
     def _open_next(self) -> None:
         self._open_writer()
         assert self._records is not None
         self._set_handout(self._records.open_next(), self._records.counting())
+        self._begun()
+
+    def _begun(self) -> None:
         if self.on_segment is not None:
             self.on_segment()
 

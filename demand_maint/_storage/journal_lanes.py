@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 _PAGE = 4096
+_STEP = 1 << 17
+_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, which the mmap module does not name yet
 _COMMIT_WORD = COMMITTED.to_bytes(8, "little")
 Handout = Callable[[], tuple[Any, int]]
 RowKinds = dict[int, tuple[Handout, Callable[..., None], int, int]]
@@ -126,8 +128,7 @@ class RecordLane:
             layout="records", writer=self._writer, number=self._made - 1, capacity=self.capacity, created_at=self._now()
         )
         write_head(memoryview(mapped), head)
-        for offset in range(HEADER_BYTES, len(mapped), _PAGE):
-            mapped[offset] = 0  # take the page faults here, not in the caller
+        _touch(mapped)
         return path, mapped
 
 
@@ -181,7 +182,16 @@ class BlockCursor:
 class BlockLane:
     """Segments of column blocks; the caller holds the writer's lock."""
 
-    def __init__(self, door: Door, directory: str, writer: str, now: Callable[[], float], cursor: BlockCursor) -> None:
+    def __init__(
+        self,
+        door: Door,
+        directory: str,
+        writer: str,
+        now: Callable[[], float],
+        cursor: BlockCursor,
+        begun: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._begun = begun
         self._door = door
         self._directory = directory
         self._writer = writer
@@ -257,6 +267,7 @@ class BlockLane:
         cursor.view, cursor.at, cursor.end = view, HEADER_BYTES, len(view)
         self._path = path
         self.unsynced.add(path)
+        self._begun()
         return view
 
     def _make(self, size: int, *, touch: bool = False) -> tuple[str, memoryview]:
@@ -270,9 +281,18 @@ class BlockLane:
         )
         self._made += 1
         if touch:
-            for offset in range(HEADER_BYTES, size, _PAGE):
-                mapped[offset] = 0
+            _touch(mapped)
         return path, view
+
+
+def _touch(mapped: mmap.mmap) -> None:
+    """Take the page faults of a segment here, not in the caller; in steps that hold nobody up."""
+    try:
+        for offset in range(0, len(mapped), _STEP):
+            mapped.madvise(_POPULATE_WRITE, offset, min(_STEP, len(mapped) - offset))
+    except (OSError, ValueError, AttributeError):  # not Linux, or one before 5.14
+        for offset in range(HEADER_BYTES, len(mapped), _PAGE):
+            mapped[offset] = 0
 
 
 def _without_gaps(parts: list[tuple[int, Any]]) -> list[Any]:
