@@ -247,9 +247,12 @@ def load_config(
         Not TOML, an unknown key, or a value of the wrong kind; the message names the path of the key.
     """
     merged: dict[str, Any] = {}
-    for _, layer in _layers(root, overrides, environment=environment):
+    where = str(Path(root) / CONFIG_FILE)
+    for name, layer in _layers(root, overrides, environment=environment):
         merged = _merge(merged, layer)
-    return _convert(merged, Path(root) / CONFIG_FILE)
+        if layer and name != CONFIG_FILE:
+            where += f", {ENVIRONMENT_PREFIX} variables" if name == "environment" else ", arguments"
+    return _convert(merged, where)
 
 
 def effective_values(
@@ -319,10 +322,10 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _convert(settings: dict[str, Any], path: Path) -> Config:
+def _convert(settings: dict[str, Any], where: str) -> Config:
     try:
         return msgspec.convert(settings, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(
-            f"{path}: {str(error).replace('`$.', '`').replace(' - at', ', at')}. Run `demand-maint config` to see every setting."
+            f"{where}: {str(error).replace('`$.', '`').replace(' - at', ', at')}. Run `demand-maint config` to see every setting."
         ) from error

@@ -82,3 +82,10 @@ def test_literal_is_the_users_document() -> None:
         0,
         None,
     )
+
+
+def test_a_wrong_variable_is_not_blamed_on_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown setting in the environment is told as one of the variables."""
+    monkeypatch.setenv("DEMAND_MAINT_WINDOW", "7")
+    with pytest.raises(ConfigError, match=r"DEMAND_MAINT_ variables.*window"):
+        load_config(tmp_path, environment=True)
