@@ -77,9 +77,11 @@ class HybridModelManager:
 
     Examples
     --------
-    >>> manager = HybridModelManager(full_retrain_interval_days=90, fine_tune_interval_days=7)  # doctest: +SKIP
-    >>> manager.update_model()["status"]  # doctest: +SKIP
-    'no_action'
+    ::
+
+        manager = HybridModelManager(full_retrain_interval_days=90, fine_tune_interval_days=7)
+        result = manager.update_model()
+        print(result["status"], result["reason"])
     """
 
     def __init__(
