@@ -65,9 +65,11 @@ class RealTimeDataCollector:
 
     Examples
     --------
-    >>> collector = RealTimeDataCollector(source=lambda venue: 12.0, auto_maintain=True)  # doctest: +SKIP
-    >>> collector.collect_for_all_venues([1, 2])["collected"]  # doctest: +SKIP
-    2
+    ::
+
+        collector = RealTimeDataCollector(source=fetch_venue, auto_maintain=True)
+        result = collector.collect_for_all_venues([1, 2])
+        print(result["collected"], result["maintenance"])
     """
 
     def __init__(
