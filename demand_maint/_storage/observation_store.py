@@ -23,7 +23,7 @@ from demand_maint._storage.snapshots import SnapshotStore
 from demand_maint.config import Config
 from demand_maint.core.key_index import make_keys
 from demand_maint.core.live_metrics import LiveMetrics, Tracker
-from demand_maint.core.observations import Events, RowBuffer
+from demand_maint.core.observations import ACTUAL, Events, RowBuffer
 from demand_maint.core.packing import pack, unpack
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.errors import DamagedRegistryError
@@ -229,7 +229,8 @@ class ObservationStore:
         if self._buffer is None and self.drain_reader.has_new():
             self._buffer = self._load_buffer()
         for part in self.drain_reader.read(now):
-            self.buffer.reserve(len(part.rows))
+            if len(part.rows) and part.rows.kind[0] != ACTUAL:  # truths mostly find their rows there
+                self.buffer.reserve(len(part.rows))
             for events in self._chunks(part, _GENTLE_CHUNK if gentle else _CHUNK):
                 matured += self._ingest(self.buffer, events)
                 self._unsaved += len(events)

@@ -152,23 +152,19 @@ class RowBuffer:
         usable = np.flatnonzero((good_prediction | good_actual) & ~old)
         if not len(usable):
             return out
-        events = events.take(usable)
-        good_prediction, good_actual = good_prediction[usable], good_actual[usable]
+        if len(usable) < len(events):
+            events = events.take(usable)
+            good_prediction, good_actual = good_prediction[usable], good_actual[usable]
         keys = make_keys(events.place, events.slot)
-        order = np.argsort(keys, kind="stable")
-        unique, starts = np.unique(keys[order], return_index=True)
+        unique, turns = _turns(keys)
         rows = self._rows_of(unique)
         before = self._state(rows)
-        group = np.repeat(np.arange(len(unique)), np.diff(starts, append=len(order)))
-        rank = np.arange(len(order)) - starts[group]
         since = np.zeros(len(unique))
         repeats: list[NDArray[np.intp]] = []
-        for turn in range(int(rank.max()) + 1):
-            here = rank == turn
-            chosen, at = order[here], rows[group[here]]
+        for chosen, group in turns:
             truthful = good_actual[chosen]
-            repeated = self._take_turn(events, chosen, at, good_prediction[chosen], truthful, counts)
-            since[group[here][truthful]] = events.observed_from[chosen[truthful]]
+            repeated = self._take_turn(events, chosen, rows[group], good_prediction[chosen], truthful, counts)
+            since[group[truthful]] = events.observed_from[chosen[truthful]]
             if len(repeated):
                 repeats.append(repeated)
         if repeats:
@@ -531,3 +527,21 @@ class RowBuffer:
             self._batch(their_place, their_slot, before),
             self._batch(their_place, their_slot, self._values(rows)),
         )
+
+
+def _turns(
+    keys: NDArray[np.uint64],
+) -> tuple[NDArray[np.uint64], list[tuple[NDArray[np.intp], NDArray[np.intp]]]]:
+    """Return the keys, ascending, each once; and events with the position of their key, turn by turn, no key twice in a turn."""
+    if (keys[1:] > keys[:-1]).all():
+        everything = np.arange(len(keys))
+        return keys, [(everything, everything)]
+    order = np.argsort(keys, kind="stable")
+    unique, starts = np.unique(keys[order], return_index=True)
+    group = np.repeat(np.arange(len(unique)), np.diff(starts, append=len(order)))
+    rank = np.arange(len(order)) - starts[group]
+    turns = []
+    for turn in range(int(rank.max()) + 1):
+        here = rank == turn
+        turns.append((order[here], group[here]))
+    return unique, turns
