@@ -16,6 +16,7 @@ from demand_maint._storage.disk import FileLock
 from demand_maint._storage.door import Door
 from demand_maint._storage.drain_rows import (
     DrainedRows,
+    Note,
     Place,
     Segment,
     SegmentCursor,
@@ -27,6 +28,7 @@ from demand_maint._storage.drain_rows import (
     plausible,
     record_rows,
     stamps_at,
+    unread,
 )
 from demand_maint._storage.journal import JOURNAL, LOCK_NAME, WORDS_NAME
 from demand_maint._storage.journal_words import read_words
@@ -38,7 +40,6 @@ from demand_maint._storage.segments import (
     has_block,
     is_committed,
     joined,
-    next_block,
     read_blocks,
     read_head,
     read_records,
@@ -49,19 +50,8 @@ from demand_maint.log import get_logger
 __all__ = ["Drain", "DrainedRows", "Place", "SegmentCursor"]
 
 _DRAINED = ".drained"
-_AHEAD = 64
 Floats = NDArray[np.float64]
 _log = get_logger("drain")
-
-
-class Note(msgspec.Struct, frozen=True, array_like=True):
-    """A line beside a segment: which rows were read, when, what they were, and when their writer had been read before."""
-
-    start: int
-    end: int
-    read: float
-    crc: int
-    before: float = 0.0
 
 
 class Drain:
@@ -151,7 +141,7 @@ class Drain:
         for writer in self._writers.values():
             if self._changed(f"{JOURNAL}/{writer.name}"):
                 self._look(writer)
-            if any(_unread(segment, dead=writer.dead) for segment in writer.segments.values()):
+            if any(unread(segment, dead=writer.dead) for segment in writer.segments.values()):
                 return True
         return False
 
@@ -230,7 +220,7 @@ class Drain:
                         segment.data, max(at, HEADER_BYTES)
                     )
                 # one that died a moment ago may have written more since it was read
-                out.append((writer, segment, done or (dead and not _unread(segment, dead=True))))
+                out.append((writer, segment, done or (dead and not unread(segment, dead=True))))
         return out
 
     def forget(self, writer: WriterState, segment: Segment) -> None:
@@ -457,15 +447,3 @@ class Drain:
             self._look(writer)
             bad.extend(segment.path for segment in writer.segments.values() if not self.intact(segment))
         return bad + self.damaged
-
-
-def _unread(segment: Segment, *, dead: bool) -> bool:
-    """Whether a segment holds committed rows that were not read."""
-    data, at, capacity = segment.data, segment.cursor.done, segment.head.capacity
-    if not segment.is_records:
-        at = max(at, HEADER_BYTES)
-        return has_block(data, at) or (dead and next_block(data, at) is not None)
-    # a slot may be in somebody's hands while later ones are filled: look a little further
-    if at < capacity and (is_committed(data, at) or committed_end(data, at, min(capacity, at + _AHEAD)) > at):
-        return True
-    return any(is_committed(data, hole) for hole in segment.cursor.holes)

@@ -4,6 +4,7 @@ import zlib
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,14 +15,18 @@ from demand_maint._storage.segments import (
     Rows,
     SegmentHead,
     chosen,
+    committed_end,
     has_block,
+    is_committed,
     joined,
+    next_block,
     read_records,
 )
 from demand_maint.core.observations import VOID
 
 __all__ = [
     "DrainedRows",
+    "Note",
     "Place",
     "Segment",
     "SegmentCursor",
@@ -34,11 +39,23 @@ __all__ = [
     "plausible",
     "record_rows",
     "stamps_at",
+    "unread",
 ]
 
 Place = int | str
+_AHEAD = 64
 # rows from, to; when they were read, and when their writer had been read before (0: never)
 Span = tuple[int, int, float, float]
+
+
+class Note(msgspec.Struct, frozen=True, array_like=True):
+    """A line beside a segment: which rows were read, when, what they were, and when their writer had been read before."""
+
+    start: int
+    end: int
+    read: float
+    crc: int
+    before: float = 0.0
 
 
 @dataclass(slots=True)
@@ -176,3 +193,15 @@ def in_order(parts: list[DrainedRows]) -> list[DrainedRows]:
     observed = np.concatenate([part.observed_at for part in parts])[order]
     before = np.concatenate([part.observed_from for part in parts])[order]
     return [DrainedRows(parts[0].writer, chosen(rows, order), place, observed, before)]
+
+
+def unread(segment: Segment, *, dead: bool) -> bool:
+    """Whether a segment holds committed rows that were not read."""
+    data, at, capacity = segment.data, segment.cursor.done, segment.head.capacity
+    if not segment.is_records:
+        at = max(at, HEADER_BYTES)
+        return has_block(data, at) or (dead and next_block(data, at) is not None)
+    # a slot may be in somebody's hands while later ones are filled: look a little further
+    if at < capacity and (is_committed(data, at) or committed_end(data, at, min(capacity, at + _AHEAD)) > at):
+        return True
+    return any(is_committed(data, hole) for hole in segment.cursor.holes)
