@@ -25,6 +25,7 @@ __all__ = ["ACTUAL", "PAIR", "PREDICTION", "SERVED", "VOID", "Events", "Outcome"
 
 _PREDICTED, _KNOWN, _SERVED, _ASSUMED = 1, 2, 4, 8
 _MATURE = _PREDICTED | _KNOWN
+_STRETCH = 1 << 17
 DST = 7200  # more than any clock is put forward or back
 
 Floats = NDArray[np.float64]
@@ -233,8 +234,11 @@ class RowBuffer:
 
     def pending(self, now: float) -> tuple[int, int, int]:
         """Predictions still waiting, those of them past the horizon, and truths without a prediction."""
-        flags = self._flags[: self._rows] & _MATURE
-        waiting, orphans = int(np.count_nonzero(flags == _PREDICTED)), int(np.count_nonzero(flags == _KNOWN))
+        waiting = orphans = 0
+        for start in range(0, self._rows, _STRETCH):  # so that what is worked out in between stays in the cache
+            flags = self._flags[start : min(start + _STRETCH, self._rows)] & _MATURE
+            waiting += int(np.count_nonzero(flags == _PREDICTED))
+            orphans += int(np.count_nonzero(flags == _KNOWN))
         if not waiting:
             return 0, 0, orphans
         rows, _ = self._window(0, int(now) - self._grid.step - self._horizon + 1)
