@@ -15,4 +15,7 @@ def stamp(at: float | None) -> str:
     """
     if at is None:
         return "an unknown time"
-    return f"{_EPOCH + timedelta(seconds=at):%Y-%m-%d %H:%M} UTC"
+    try:
+        return f"{_EPOCH + timedelta(seconds=at):%Y-%m-%d %H:%M} UTC"
+    except (OverflowError, ValueError):  # past the year 9999, or no number at all
+        return f"a time that no calendar knows ({at:g} s)"

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from demand_maint.core.baseline import (
@@ -102,6 +102,7 @@ JSON = st.recursive(
 )
 
 
+@example(record={"type": None, "at": 253402300800.0}, evidence={})
 @given(
     st.dictionaries(st.sampled_from([*RECORD, "verdict", "status"]), JSON),
     st.dictionaries(st.sampled_from(list(RECORD["evidence"])), JSON),
