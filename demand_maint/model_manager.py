@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
 from msgspec import structs
@@ -19,7 +19,6 @@ from msgspec import structs
 from demand_maint._storage.decisions import DecisionJournal
 from demand_maint._storage.ledger_file import LedgerFile
 from demand_maint._storage.lock import MaintainerLock, process_identity
-from demand_maint._training.pool import WorkerPool
 from demand_maint.assessment import Assessor
 from demand_maint.clock import Clock, SystemClock
 from demand_maint.config import Config, load_config
@@ -49,8 +48,11 @@ from demand_maint.core.policy import (
 )
 from demand_maint.deploy_model import ModelDeployer
 from demand_maint.errors import DemandMaintError, MaintainerBusyError
-from demand_maint.maintenance import OnProgress, StepPerformer
 from demand_maint.model_monitor import ModelMonitor
+
+if TYPE_CHECKING:
+    from demand_maint._training.pool import WorkerPool
+    from demand_maint.maintenance import OnProgress, StepPerformer
 
 __all__ = ["HybridModelManager", "main"]
 
@@ -93,7 +95,7 @@ class HybridModelManager:
         clock: Clock | None = None,
         *,
         monitor: ModelMonitor | None = None,
-        pool: WorkerPool | None = None,
+        pool: "WorkerPool | None" = None,
         lock: MaintainerLock | None = None,
         rules: Sequence[Rule] = RULES,
         who: str = "",
@@ -126,9 +128,11 @@ class HybridModelManager:
         return self._monitor
 
     @property
-    def pool(self) -> WorkerPool:
+    def pool(self) -> "WorkerPool":
         """Where trainings run."""
         if self._pool is None:
+            from demand_maint._training.pool import WorkerPool  # noqa: PLC0415  # looking at a root trains nothing
+
             self._pool = WorkerPool(self.config.runtime.worker_slots, grace=self.config.runtime.grace_seconds)
         return self._pool
 
@@ -199,7 +203,7 @@ class HybridModelManager:
 
     # acting
 
-    def update_model(self, force: Force | None = None, *, on_progress: OnProgress | None = None) -> dict[str, Any]:
+    def update_model(self, force: Force | None = None, *, on_progress: "OnProgress | None" = None) -> dict[str, Any]:
         """Check, decide, and see it through; blocks until done.
 
         Parameters
@@ -257,9 +261,11 @@ class HybridModelManager:
         agenda = self._assessor.agenda(decision, now, forced=force is not None)
         return self._remembered(maintenance_cycle(agenda), forced=force is not None)
 
-    def perform(self, step: Step, on_progress: OnProgress | None = None) -> Any:
+    def perform(self, step: Step, on_progress: "OnProgress | None" = None) -> Any:
         """Carry out one step of a cycle; blocks."""
         if self._performer is None:
+            from demand_maint.maintenance import StepPerformer  # noqa: PLC0415  # looking at a root trains nothing
+
             self._performer = StepPerformer(
                 self.monitor,
                 self.deployer,
