@@ -2,8 +2,8 @@
 
 Dividing by the error of a seasonal-naive forecast takes the season out, and puts that forecast's own bad luck in. Measured on
 four streams of real model errors, the logarithm of a day's error follows 0.7 times the naive error's and 0.2 times the demand
-level's: the ratio to *that* is a fifth to a third quieter than the plain ratio, over a week as over a month, on streams the
-two numbers were chosen on and on those they were not. A day far harder than the last weeks (a holiday) counts in full.
+level's: the ratio to *that* is a fifth to a third quieter than the plain ratio, over a week as over a month. The two numbers
+were chosen on those streams, the shipped bikes among them. A day far harder than the last weeks (a holiday) counts in full.
 """
 
 import math
