@@ -86,6 +86,7 @@ class RootParts:
         """Seat newcomers in the line-up, and where that is due write a new serving snapshot."""
         if self.serves:
             self.model.publish(self.monitor.line_up, self.monitor.places)
+            self._warm()
 
     def refresh(self) -> list[MaintenanceEvent]:
         """Follow the pointer; the changes of champion since the last call, by whomever they were made."""
@@ -94,10 +95,16 @@ class RootParts:
             return []
         self.model.refresh()
         self.serves = True
+        self._warm()
         known, self._told = self._told, head.number
         if known is None or known == head.number or self.model.version != head.champion:
             return []
         return [event for commit in self._registry.commits() if commit.number > known for event in _change(commit)]
+
+    def _warm(self) -> None:
+        """Have the recent rows read before the first forecast asks for them, which may be on the host's loop."""
+        if self.model.state.mixer is not None:
+            self.monitor.warm()
 
     def trouble(self) -> tuple[str | None, int]:
         """Tell what is wrong with the journal's disk, and how many records were dropped so far."""

@@ -40,6 +40,7 @@ from demand_maint.core.key_index import make_keys
 from demand_maint.core.lineup import LineUp
 from demand_maint.core.live_metrics import Tracker
 from demand_maint.core.metrics import HourlySums
+from demand_maint.core.naive_view import NaiveView
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import Baseline
 from demand_maint.errors import ClosedError, InsufficientDataError, MissingFeaturesError
@@ -123,7 +124,8 @@ class ModelMonitor:
         self._judged: tuple[Any, _Judge] = (None, _Judge())
         self._daily: tuple[Any, DailyState] | None = None
         self._reports: dict[Any, HealthReport] = {}
-        self._seen: Any = None
+        self._view: NaiveView | None = None
+        self._viewed = -1
         self._closed = False
         wanted = isinstance(self.clock, SystemClock) if background is None else background
         self._keeper = JournalKeeper(self.journal, self._keep, self.config.monitor.fsync_seconds) if wanted else None
@@ -175,6 +177,7 @@ class ModelMonitor:
             store = self._opened()
             store.sealed.import_history(frame)
             store.use_reference(store.buffer)
+            self._renew_view(changed=True)
 
     # rolling
 
@@ -197,6 +200,7 @@ class ModelMonitor:
         with self._state:
             self._trackers[name] = tracker
             self._opened()
+            self._renew_view()
 
     def flush(self) -> None:
         """Hand what was logged to the disk: durably with ``durability="power"`` or where the interval has passed."""
@@ -325,16 +329,21 @@ class ModelMonitor:
             return truth_frame(self._store, start, end)
 
     def naive(self, place_ids: Sequence[Any], slots: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Seasonal-naive forecasts for keys, NaN where there is none."""
+        """Seasonal-naive forecasts for keys as of the last finished drain, NaN where there is none.
+
+        Waits for nobody, except where the recent rows were never read; `warm` reads them.
+        """
+        view = self._view
+        return (self.warm() if view is None else view).forecasts(place_ids, slots)
+
+    def warm(self) -> NaiveView:
+        """Read the recent rows where that was not done yet, so that `naive` does not have to; may block."""
         with self._state:
-            store = self._opened()
-            known = store.drain_reader.known_codes
-            codes = np.array([known.get(place, -1) for place in place_ids], dtype=np.int64)
-            out = np.full(len(codes), np.nan)
-            good = codes >= 0
-            if good.any():
-                out[good] = store.buffer.naive(codes[good].astype(np.uint32), np.asarray(slots, dtype=np.int64)[good])
-            return out
+            if self._view is None:
+                self._opened().buffer  # noqa: B018 - reads them
+                self._renew_view(changed=True)
+            assert self._view is not None
+            return self._view
 
     def get_training_data(self, days: float = 30, min_samples: int = 100) -> pl.DataFrame:
         """Rows of the last `days` with truth: place_id, timestamp, the model's features (Float32) and actual.
@@ -431,6 +440,14 @@ class ModelMonitor:
         store = self._store
         if store.has_new():
             store.drain(self.clock.now(), lead=False, gentle=False)
+            self._renew_view()
+
+    def _renew_view(self, *, changed: bool = False) -> None:
+        """Show what was counted to `naive`; the lock is held."""
+        store = self._store
+        if store.loaded and (changed or self._viewed != store.metrics.generation):
+            self._viewed = store.metrics.generation
+            self._view = NaiveView(store.buffer, store.drain_reader.known_codes)
 
     def _lead(self, *, gentle: bool, save: bool = False) -> int:
         """Drain, and with the lock do what only the maintainer does."""
@@ -443,6 +460,7 @@ class ModelMonitor:
         lead = lock is not None and lock.held
         try:
             matured = store.drain(now, lead=lead, gentle=gentle)
+            self._renew_view()
             if lead:
                 sealed = store.seal(now)
                 if not sealed and store.unsaved and (save or store.due(now, _SAVE_SECONDS)):

@@ -1,5 +1,7 @@
 """Where a key is: sorted runs, the newest appended for nothing as long as time goes forward."""
 
+from copy import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -77,6 +79,21 @@ class KeyIndex:
                 run.find(keys, out)
         return out
 
+    def row_of(self, key: int) -> int:
+        """Row of one key, -1 where unknown."""
+        for run in self._runs:
+            if run.first <= key <= run.last:
+                row = run.row_of(key)
+                if row >= 0:
+                    return row
+        return -1
+
+    def frozen(self) -> "KeyIndex":
+        """Return the keys there are now; what this index is given later is not seen there."""
+        twin = KeyIndex()
+        twin._runs = [copy(run) for run in self._runs]
+        return twin
+
     def between(self, low: int, high: int) -> tuple[Rows, Keys]:
         """Rows and keys in [`low`, `high`), by key."""
         parts = [run.between(low, high) for run in self._runs]
@@ -146,6 +163,12 @@ class _Run:
         hit = mine[at] == keys
         found = at[hit]
         out[hit] = found + self.begin if self._rows is None else self._rows[found]
+
+    def row_of(self, key: int) -> int:
+        at = int(self.keys[: self.used].searchsorted(np.uint64(key)))
+        if self.keys[at] != key:
+            return -1
+        return self.begin + at if self._rows is None else int(self._rows[at])
 
     def between(self, low: int, high: int) -> tuple[Keys, Rows]:
         a, b = np.searchsorted(self.keys[: self.used], np.array([low, high], dtype=np.uint64))

@@ -10,6 +10,7 @@ a function of those alone, never of the order of arrival:
 """
 
 from collections.abc import Callable
+from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -247,6 +248,30 @@ class RowBuffer:
     def naive(self, place: Codes, slot: Ints) -> Floats:
         """Seasonal-naive forecasts of any keys, as known now; NaN where there is none."""
         return self._find_naive(place, slot)
+
+    def seasons_before(self, slot: int) -> tuple[int, int]:
+        """Slots at the same wall-clock time one and two seasons before."""
+        slots = np.array((slot,))
+        return int(self._shift(slots, -self._season)[0]), int(self._shift(slots, -2 * self._season)[0])
+
+    def truth_at(self, place: int, slot: int) -> float:
+        """Return the known actual of one key, NaN where there is none."""
+        row = self._index.row_of(max(slot, 0) << 32 | place)
+        if row >= 0 and self._flags[row] & _KNOWN:
+            return float(self._actual[row])
+        if self.reference is not None and slot <= self.reference_end:
+            return float(self.reference(np.array((place,), dtype=np.uint32), np.array((slot,)))[0])
+        return np.nan
+
+    def frozen(self) -> "RowBuffer":
+        """Return a reader's copy, to be read in another thread while this one is changed; it shares the columns.
+
+        Rows keep their place in a column until it is replaced by a new one, a row's truth is written before the flag that says
+        it is known, and rows that are new are beyond those whose keys the copy holds.
+        """
+        twin = copy(self)
+        twin._index = self._index.frozen()  # noqa: SLF001 - its own class
+        return twin
 
     def rows(self, start: int, end: int, *, matured: bool = True) -> MaturedBatch:
         """Rows with `start` <= slot < `end` in order of their key; those without truth have a NaN there if asked for."""
