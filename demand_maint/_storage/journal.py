@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from demand_maint._storage.journal_calls import LogActual, LogPair, LogPrediction
 from demand_maint._storage.journal_core import JOURNAL, LOCK_NAME, WORDS_NAME, JournalCore
 from demand_maint._storage.journal_lanes import LARGEST_BLOCK, Block
-from demand_maint._storage.journal_rows import number_of, packers, row_packer
+from demand_maint._storage.journal_rows import number_of, row_bytes, row_packer
 from demand_maint._storage.journal_stretch import void_block
 from demand_maint._storage.journal_words import FIRST_CODE
 from demand_maint._storage.segments import COMMITTED
@@ -220,13 +220,14 @@ class Journal(JournalCore):
             names = {code: place for place, code in self._codes.items()}
             self._ring.put((block, [names[int(code)] for code in codes]), len(times))
 
-    def _log_with_features(self, place_id: Any, timestamp: Any, predicted: Any, features: Any) -> None:
+    def _log_row_slowly(self, place_id: Any, timestamp: Any, predicted: Any, features: Any) -> None:
         names = self._feature_names
         try:
             if isinstance(features, Mapping):
                 names = tuple(features)
                 features = tuple(features.values())
-            packer, values = row_packer(features)
+            raw = row_bytes(features)
+            packer = row_packer(len(raw) // 4)
             time = self._stamp(timestamp)
             with self._lock:
                 code = self._codes.get(place_id)
@@ -234,21 +235,20 @@ class Journal(JournalCore):
                     code = self._code(place_id)
                 blocks, words, records = self._blocks, self._words, self._records
                 if self._reason is None and blocks is not None and words is not None and records is not None:
-                    count = packer.count
-                    tail = PREDICTION | (words.schema(names) if len(names) == count else 0) << 8
-                    stretch = blocks.lay_out(packer.size, count)
-                    mapped, at = stretch.hand()
+                    tail = PREDICTION | (words.schema(names) if len(names) == packer.count else 0) << 8
+                    shape = packer.shape(self._version, tail)
+                    offsets, view = blocks.lay_out(packer.size, packer.count).slots
+                    at = next(offsets)
                     try:
                         packer.pack(
-                            mapped, at, packer.size, 1, records.position() & 0xFFFFFFFF, 0, self._version, 0, count, tail,
-                            code, predicted, _NAN, time, *values, COMMITTED,
+                            view, at, packer.front, records.position() & 0xFFFFFFFF, 0, shape, code, predicted, _NAN, time, raw,
+                            COMMITTED,
                         )  # fmt: skip
                     except Exception:
-                        void_block(mapped, at, packer.size, count)
+                        void_block(view, at, packer.count)
                         raise
                     if names is self._feature_names:
-                        for kinds, one in zip(self._lane.row_kinds, packers(count), strict=True):
-                            kinds[count] = (stretch.hand, one.pack, one.size, tail)
+                        self._lane.row_kinds[len(raw)] = (offsets, view, packer.pack, packer.front, shape)
                     return
             raise OSError(self._reason or "not open yet")
         except Exception:

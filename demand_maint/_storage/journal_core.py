@@ -5,6 +5,7 @@ import os
 import secrets
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +16,16 @@ from demand_maint._storage.disk import FileLock
 from demand_maint._storage.door import Door
 from demand_maint._storage.journal_calls import LogActual, LogPair, LogPrediction, strict_calls
 from demand_maint._storage.journal_hot import bind, pack_record
-from demand_maint._storage.journal_lanes import Block, BlockCursor, BlockLane, Held, MemoryRing, RecordLane, exhausted
+from demand_maint._storage.journal_lanes import (
+    NO_SLOTS,
+    Block,
+    BlockCursor,
+    BlockLane,
+    Held,
+    MemoryRing,
+    RecordLane,
+    Slots,
+)
 from demand_maint._storage.journal_rows import number_of
 from demand_maint._storage.journal_words import WriterWords
 from demand_maint._storage.stamps import place_key, shown, stamp_reader
@@ -38,7 +48,7 @@ _log = get_logger("journal")
 _journals: "weakref.WeakSet[JournalCore]" = weakref.WeakSet()
 
 
-class JournalCore:
+class JournalCore(ABC):
     """A writer's state and its slow path; see `Journal`."""
 
     log: LogPair
@@ -72,6 +82,7 @@ class JournalCore:
         self._reason: str | None = None
         self.closed = False
         self._lane = BlockCursor()
+        self._slots = NO_SLOTS
         self._reset()
         self._bind()
         _journals.add(self)
@@ -106,7 +117,8 @@ class JournalCore:
             self._version = int(number)
             if features is not None:
                 self.name_features(tuple(features))
-            self._set_tags(self._version)
+            self._hot.set_version(self._version)
+            self._lane.forget_kinds()
 
     def name_features(self, names: tuple[str, ...]) -> None:
         """Name the columns of feature rows that come without names."""
@@ -214,13 +226,11 @@ class JournalCore:
         code = self._code(record.place)
         tag = record.version | record.kind << 16
         while True:
-            try:
-                mapped, offset = self._get_handout()()
-            except StopIteration:
-                self._open_next()
-                continue
-            pack_record(mapped, offset, code, tag, record.predicted, record.actual, record.time)
-            return
+            offsets, mapped = self._slots
+            for offset in offsets:
+                pack_record(mapped, offset, code, tag, record.predicted, record.actual, record.time)
+                return
+            self._open_next()
 
     def _code(self, place_id: Any) -> int:
         place = place_key(place_id)
@@ -253,15 +263,21 @@ class JournalCore:
     def _open_next(self) -> None:
         self._open_writer()
         assert self._records is not None
-        self._set_handout(self._records.open_next(), self._records.counting())
+        slots = self._records.open_next()
+        self._hot.set_counting(self._records.counting())
+        self._set_slots(slots)
         self._begun()
 
     def _begun(self) -> None:
         if self.on_segment is not None:
             self.on_segment()
 
+    def _set_slots(self, slots: Slots) -> None:
+        self._slots = slots
+        self._hot.set_slots(slots)
+
     def _stop(self) -> None:
-        self._set_handout(exhausted)
+        self._set_slots(NO_SLOTS)
         self._lane.take_back()
         self._lane.end = 0
 
@@ -330,19 +346,13 @@ class JournalCore:
         self._blocks.write(block, self._records.position())
 
     def _bind(self) -> None:
-        hot = bind(
-            self._codes,
-            self._stamp,
-            self._log_slowly,
-            self._log_with_features,
-            self._lane.row_kinds,
-        )
-        self._set_handout, self._get_handout, self._set_tags = hot.set_handout, hot.get_handout, hot.set_version
+        hot = self._hot = bind(self._codes, self._stamp, self._log_slowly, self._log_row_slowly, self._lane.row_kinds)
         calls = (hot.log, hot.log_prediction, hot.log_actual)
         self.log, self.log_prediction, self.log_actual = strict_calls(*calls) if self.strict else calls
 
-    def _log_with_features(self, place_id: Any, timestamp: Any, predicted: Any, features: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _log_row_slowly(self, place_id: Any, timestamp: Any, predicted: Any, features: Any) -> None:
+        """Do what the hot path of rows with features could not, the first row in a segment among it."""
 
 
 def _renew_in_child() -> None:

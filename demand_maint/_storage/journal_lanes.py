@@ -5,7 +5,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -26,31 +25,30 @@ from demand_maint.core.observations import ACTUAL, PAIR
 
 __all__ = [
     "LARGEST_BLOCK",
+    "NO_SLOTS",
     "Block",
     "BlockCursor",
     "BlockLane",
-    "Handout",
     "Held",
     "MemoryRing",
     "RecordLane",
     "RowKinds",
-    "exhausted",
+    "Slots",
 ]
 
 _PAGE = 4096
 _STEP = 1 << 17
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, which the mmap module does not name yet
 _COMMIT_WORD = COMMITTED.to_bytes(8, "little")
-Handout = Callable[[], tuple[Any, int]]
-RowKinds = dict[int, tuple[Handout, Callable[..., None], int, int]]
+# offsets of slots, each of which only one caller gets, since `next` of a range iterator is one step of the interpreter; and
+# the segment they are in
+Slots = tuple[Iterator[int], Any]
+NO_SLOTS: Slots = (iter(()), None)
+# by the length of a row of features, bytes: the slots, how to pack, and the two constant parts of the block's head
+RowKinds = dict[int, tuple[Iterator[int], memoryview, Callable[..., None], bytes, bytes]]
 LARGEST_BLOCK = 1 << 22
 _BLOCK_SEGMENT = HEADER_BYTES + LARGEST_BLOCK + _PAGE
 _BY_CALL = 1 << 16  # from here on one system call is cheaper than the faults of as many fresh pages
-
-
-def exhausted() -> tuple[mmap.mmap, int]:
-    """Hand out no slot."""
-    raise StopIteration
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +84,8 @@ class RecordLane:
         self.unsynced: set[str] = set()
         self.mapped: mmap.mmap | None = None
 
-    def open_next(self) -> Callable[[], tuple[mmap.mmap, int]]:
-        """Return the function that hands out (segment, offset) of the next segment.
+    def open_next(self) -> Slots:
+        """Return the slots of the next segment.
 
         Raises
         ------
@@ -102,7 +100,7 @@ class RecordLane:
         self.unsynced.add(path)
         offsets = iter(range(HEADER_BYTES, HEADER_BYTES + self.capacity * RECORD_BYTES, RECORD_BYTES))
         self._offsets = offsets
-        return zip(repeat(mapped), offsets, strict=False).__next__
+        return offsets, mapped
 
     def prepare(self) -> None:
         """Have a spare ready, its pages touched."""
@@ -138,8 +136,7 @@ class BlockCursor:
     __slots__ = ("_rows", "_stretch", "at", "end", "row_kinds", "view")
 
     def __init__(self) -> None:
-        # how to write a row of n features, given as numbers or as bytes: who hands out its slot, packing, kind and schema
-        self.row_kinds: tuple[RowKinds, RowKinds] = ({}, {})
+        self.row_kinds: RowKinds = {}
         self.reset()
 
     def reset(self) -> None:
@@ -161,8 +158,7 @@ class BlockCursor:
 
     def forget_kinds(self) -> None:
         """Have the next row of features ask again."""
-        for kinds in self.row_kinds:
-            kinds.clear()
+        self.row_kinds.clear()
 
     def lay_out(self, size: int, features: int) -> Stretch:
         """Make slots of the rest of the segment; the caller holds the writer's lock and has seen that there is room."""

@@ -1,5 +1,7 @@
 """Rows with features as one block each, packed by one prepared `struct`."""
 
+from collections.abc import Callable
+from functools import lru_cache
 from struct import Struct
 from typing import Any
 
@@ -7,44 +9,55 @@ import numpy as np
 
 from demand_maint._storage.segments import block_bytes
 
-__all__ = ["RowPacker", "number_of", "packers", "row_packer"]
+__all__ = ["RowPacker", "float_packer", "number_of", "row_bytes", "row_packer"]
 
 
 class RowPacker:
-    """Packs one block of one row with `count` features."""
+    """Packs a block of one row with `count` features that are bytes already.
 
-    __slots__ = ("count", "pack", "raw", "size")
+    Attributes
+    ----------
+    size
+        Of the block, bytes.
+    pack
+        ``pack(buffer, offset, front, after, snapshot, shape, code, predicted, actual, time, features, commit word)``, the commit
+        word last, as it is written.
+    front
+        The beginning of each such block.
+    """
 
-    def __init__(self, count: int, *, raw: bool) -> None:
-        body = f"{4 * count}s" if raw else f"{count}f"
-        packing = Struct(f"@IIIIHHHHI4xddd{body}{'4x' if count % 2 else ''}Q")
-        self.count, self.raw = count, raw
+    __slots__ = ("count", "front", "pack", "size")
+
+    def __init__(self, count: int) -> None:
+        packing = Struct(f"@8sII8sI4xddd{4 * count}s{'4x' if count % 2 else ''}Q")
+        self.count = count
         self.size = packing.size
         self.pack = packing.pack_into
+        self.front = Struct("@II").pack(self.size, 1)
         assert packing.size == block_bytes(1, 0, count)
 
-
-_packers: dict[int, tuple[RowPacker, RowPacker]] = {}
-
-
-def row_packer(features: Any) -> tuple[RowPacker, Any]:
-    """Return how to pack a feature row, and its values as that wants them."""
-    kind = features.__class__
-    raw = False
-    if kind is tuple or kind is list:
-        count = len(features)
-    else:
-        row = np.ascontiguousarray(features, dtype=np.float32).reshape(-1)
-        count, features, raw = len(row), (row.tobytes(),), True
-    return packers(count)[raw], features
+    def shape(self, version: int, tail: int) -> bytes:
+        """Return the part of the head that says what the columns are; `tail` holds the kind and the schema."""
+        return Struct("@HHHH").pack(version, 0, self.count, tail)
 
 
-def packers(count: int) -> tuple[RowPacker, RowPacker]:
-    """How to pack rows of `count` features given as numbers, and as bytes."""
-    found = _packers.get(count)
-    if found is None:
-        found = _packers[count] = (RowPacker(count, raw=False), RowPacker(count, raw=True))
-    return found
+@lru_cache(maxsize=256)
+def row_packer(count: int) -> RowPacker:
+    """How to pack rows of `count` features."""
+    return RowPacker(count)
+
+
+@lru_cache(maxsize=256)
+def float_packer(count: int) -> Callable[..., bytes]:
+    """Return the function that makes float32 bytes of `count` numbers."""
+    return Struct(f"@{count}f").pack
+
+
+def row_bytes(features: Any) -> bytes:
+    """Float32 bytes of a feature row."""
+    if features.__class__ is tuple or features.__class__ is list:
+        return float_packer(len(features))(*features)
+    return np.asarray(features, dtype=np.float32).tobytes()
 
 
 def number_of(value: Any) -> float:

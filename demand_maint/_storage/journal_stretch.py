@@ -5,13 +5,12 @@ word; a slot that was given up gets a block that stands for nothing.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from itertools import repeat
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from demand_maint._storage.segments import BLOCK_HEAD, COMMITTED, block_offsets
+from demand_maint._storage.segments import BLOCK_HEAD, COMMITTED, block_bytes, block_offsets
 from demand_maint.core.observations import VOID
 
 __all__ = ["Stretch", "void_block"]
@@ -20,8 +19,9 @@ _PATIENCE = 200
 _PAUSE = 0.0005
 
 
-def void_block(view: memoryview, at: int, size: int, features: int) -> None:
-    """Fill a slot with a block that nobody counts."""
+def void_block(view: memoryview, at: int, features: int) -> None:
+    """Fill the slot of a row of `features` with a block that nobody counts."""
+    size = block_bytes(1, 0, features)
     BLOCK_HEAD.pack_into(view, at, size, 1, 0, 0, 0, 0, features, VOID)
     time_at = at + block_offsets(1, 0, features)[3]
     view[time_at : time_at + 8] = np.float64(1.0).tobytes()
@@ -33,18 +33,18 @@ class Stretch:
 
     Attributes
     ----------
-    hand
-        Return the segment and the offset of a slot that nobody else has; raises `StopIteration` when there is none.
+    slots
+        Offsets of slots that nobody else gets, one per `next`, and the segment that they are in.
     """
 
-    __slots__ = ("_begin", "_features", "_offsets", "_size", "_view", "hand", "stop")
+    __slots__ = ("_begin", "_features", "_offsets", "_size", "_view", "slots", "stop")
 
     def __init__(self, view: memoryview, begin: int, end: int, size: int, features: int) -> None:
         self._view, self._begin, self._size, self._features = view, begin, size, features
         self.stop = begin + (end - begin) // size * size
         offsets: Iterator[int] = iter(range(begin, self.stop, size))
         self._offsets = offsets
-        self.hand: Callable[[], tuple[memoryview, int]] = zip(repeat(view), offsets, strict=False).__next__
+        self.slots: tuple[Iterator[int], memoryview] = (offsets, view)
 
     @property
     def used(self) -> int:
@@ -63,7 +63,7 @@ class Stretch:
             time.sleep(_PAUSE)  # lets the thread that holds it go on
         else:
             for slot in waiting:  # given up in between, as by an interrupt
-                void_block(self._view, int(slot), self._size, self._features)
+                void_block(self._view, int(slot), self._features)
         return at, (at - self._begin) // self._size
 
     def _unfilled(self, end: int) -> np.ndarray[Any, np.dtype[np.int64]]:
