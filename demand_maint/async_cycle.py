@@ -32,7 +32,7 @@ class AsyncCycle:
     """
 
     def __init__(
-        self, parts: Parts, thread: SideThread, bus: HookBus, clock: Clock, after_change: Callable[[], None]
+        self, parts: Parts, thread: SideThread, bus: HookBus, clock: Clock, after_change: Callable[[], object]
     ) -> None:
         self._parts = parts
         self._thread = thread

@@ -196,12 +196,15 @@ class MaintenanceRuntime:
         return await self._ask(kind)
 
     async def rollback(self) -> tuple[bool, str]:
-        """Take the champion back; needs no maintainer, and does not wait for a training. Predictions follow before it returns."""
+        """Take the champion back; needs no maintainer, and does not wait for a training.
+
+        Predictions follow before it returns, or, where the disk fails right then, with the next poll, and the text says so.
+        """
         parts, upkeep = self._open_parts(), self._upkeep
-        done: tuple[bool, str] = await self._errands.run(parts.rollback)
-        if upkeep is not None:
-            await self._errands.run(upkeep.refresh_now)
-        return done
+        done, message = await self._errands.run(parts.rollback)
+        if upkeep is not None and not await self._errands.run(upkeep.follow) and done:
+            message += " It could not be read back just now; predictions follow as soon as it can."
+        return done, message
 
     async def report(self, out: str | Path | None = None) -> Path:
         """Write the page that shows this root, ``logs/report.html`` unless told otherwise; return its path."""
@@ -277,7 +280,7 @@ class MaintenanceRuntime:
         try:
             self._upkeep = Upkeep(self._parts, config, self.clock, self.hooks.emit, self._on_lead, self._on_swap)
             self._ticker = Ticker(f"demand-maint {self.root.name}", trigger, self._look, self._scheduler, self._on_loop)
-            cycle = AsyncCycle(self._parts, self._worker, self.hooks, self.clock, self._upkeep.refresh_now)
+            cycle = AsyncCycle(self._parts, self._worker, self.hooks, self.clock, self._upkeep.follow)
             self._checks = Checks(cycle, self.hooks, self.clock, self._ticker.following, self._aim)
             self.hooks.start()
             self._ticker.start()

@@ -138,6 +138,11 @@ class Upkeep:
         self._due["refresh"] = 0.0
         self._wake.set()
 
+    def follow(self) -> bool:
+        """Follow the pointer now, from any thread that may block; where the disk fails just then, the next turn does it."""
+        self._due["refresh"] = 0.0
+        return self._attempt("refresh", self.refresh_now)
+
     def stop(self) -> None:
         """Take a last turn, close the parts, end; from any thread, without waiting."""
         self._stopping = True
@@ -220,7 +225,8 @@ class Upkeep:
         self._due[what] = now + every
         return True
 
-    def _attempt(self, what: str, act: Callable[[], None]) -> None:
+    def _attempt(self, what: str, act: Callable[[], None]) -> bool:
+        """Do it and return whether it went well."""
         try:
             act()
         except Exception as error:
@@ -231,9 +237,10 @@ class Upkeep:
             if isinstance(error, OSError) and self._failure is None:
                 self._failure = reason
                 self._emit(StorageDegraded(at=self._clock.now(), reason=reason))
-            return
+            return False
         if self._failing.pop(what, None) is not None:
             log.info("upkeep recovered", what=what)
             if self._failure is not None and not self._failing:
                 self._failure = None
                 self._emit(StorageRecovered(at=self._clock.now(), dropped=0))
+        return True

@@ -328,6 +328,21 @@ async def test_rollback_does_not_wait_for_a_training(stage: Stage) -> None:
     assert (await update)["status"] == "cancelled"
 
 
+async def test_a_change_that_cannot_be_read_back_is_made_all_the_same(stage: Stage) -> None:
+    """Where the disk fails right after a rollback or a promotion, the answer is still that it was made, and predictions follow."""
+    runtime, parts = await stage.open()
+    await stage.until(lambda: runtime.status()["last_result"])
+    parts.fail["refresh"] = OSError(5, "no")
+    parts.root.champion = 5
+    done, message = await runtime.rollback()
+    assert done
+    assert "as soon as it can" in message
+    parts.script = stage.training
+    assert (await runtime.update_now("fine-tune"))["status"] == "deployed"
+    del parts.fail["refresh"]
+    await stage.until(lambda: runtime.model.version == 5)
+
+
 async def test_a_follower_follows_and_takes_over_within_a_second(stage: Stage) -> None:
     """A second process makes no checks, follows the champion, and maintains within a second of the leader's end."""
     leader, _ = await stage.open()
