@@ -29,6 +29,7 @@ from demand_maint._storage.drain_rows import (
     record_rows,
     stamps_at,
     unread,
+    written_order,
 )
 from demand_maint._storage.journal import JOURNAL, LOCK_NAME, WORDS_NAME
 from demand_maint._storage.journal_words import read_words
@@ -161,17 +162,18 @@ class Drain:
             self._stamps.pop(directory, None)
         return not same
 
-    def reread(self) -> Iterator[DrainedRows]:
+    def reread(self, *, blocks_only: bool = False) -> Iterator[DrainedRows]:
         """Rows that were read before and are not sealed, as they were stamped then; one part per segment and shape."""
         for name in self._door.listdir(JOURNAL):
             writer = self._writer(name)
             self._look(writer)
             for segment in list(writer.segments.values()):
-                yield from self.reread_segment(writer, segment)
+                if not (blocks_only and segment.is_records):
+                    yield from self.reread_segment(writer, segment)
 
     def reread_named(self) -> Iterator[tuple[DrainedRows, tuple[str, ...]]]:
-        """As `reread`, with the names of the features of each part."""
-        for part in self.reread():
+        """As `reread`, with the names of the features of each part; without the records, which have none."""
+        for part in self.reread(blocks_only=True):
             writer = self._writers[part.writer]
             if part.rows.schema not in writer.schemas:
                 writer.words_size = -1
@@ -190,18 +192,20 @@ class Drain:
             return [self._with_places(writer, rows, *stamps_at(segment.stamps, kept))] if len(rows) else []
         read = segment.data[: max(min(done, len(segment.data)), HEADER_BYTES)]
         shapes, at, _ = read_blocks(read, HEADER_BYTES, over_holes=True)
-        groups: dict[tuple[int, int], list[tuple[Rows, Floats, Floats]]] = {}
+        groups: dict[tuple[int, int], list[tuple[Rows, Floats, Floats, NDArray[np.int64]]]] = {}
         begin = 0
         for rows in shapes:
-            observed, before = stamps_at(segment.stamps, at[begin : begin + len(rows)])
+            where = at[begin : begin + len(rows)]
             begin += len(rows)
             width = rows.features.shape[1] if rows.features is not None else 0
-            groups.setdefault((width, rows.schema), []).append((rows, observed, before))
+            groups.setdefault((width, rows.schema), []).append((rows, *stamps_at(segment.stamps, where), where))
         out: list[DrainedRows] = []
         for parts in groups.values():
             together = joined([rows for rows, *_ in parts], features=True)
-            observed = np.concatenate([observed for _, observed, _ in parts])
-            out.append(self._with_places(writer, together, observed, np.concatenate([before for *_, before in parts])))
+            observed = np.concatenate([observed for _, observed, _, _ in parts])
+            before = np.concatenate([before for _, _, before, _ in parts])
+            order = written_order(np.concatenate([where for *_, where in parts]))
+            out.append(self._with_places(writer, chosen(together, order), observed[order], before[order]))
         return out
 
     def segments(self) -> list[tuple[WriterState, Segment, bool]]:
@@ -379,7 +383,8 @@ class Drain:
         segment.cursor.done = end
         if not shapes:
             return None
-        rows = joined(shapes)
+        order = written_order(at)
+        rows, at = chosen(joined(shapes), order), at[order]
         self._note(segment, [(start, end)], stamp, since)
         return rows, *self._observed(segment, at, stamp, since)
 

@@ -40,6 +40,7 @@ __all__ = [
     "record_rows",
     "stamps_at",
     "unread",
+    "written_order",
 ]
 
 Place = int | str
@@ -148,12 +149,18 @@ def stamps_at(
                 return np.full(len(at), stamp), np.full(len(at), since)
     read = np.full(len(at), np.nan if default is None else default[0])
     before = np.full(len(at), 0.0 if default is None else default[1])
-    low, high = (int(at.min()), int(at.max())) if len(at) else (0, -1)
-    for start, end, stamp, since in stamps:
-        if end <= low or start > high:
-            continue  # a segment has a span for every drain; an array operation for each would cost seconds
-        here = (at >= start) & (at < end)
-        read[here], before[here] = stamp, since
+    table = np.array(stamps, dtype=np.float64).reshape(-1, 4)
+    starts, ends = table[:, 0], table[:, 1]
+    if (
+        starts[1:] >= ends[:-1]
+    ).all():  # as drains leave them: a segment has a span for each, and a search does for all
+        span = np.searchsorted(starts, at, side="right") - 1
+        told = (span >= 0) & (at < ends[span]) if len(table) else np.zeros(len(at), dtype=np.bool_)
+        read[told], before[told] = table[span[told], 2], table[span[told], 3]
+    else:
+        for start, end, stamp, since in stamps:
+            here = (at >= start) & (at < end)
+            read[here], before[here] = stamp, since
     if default is None:
         known = read[np.isfinite(read)]
         read[~np.isfinite(read)] = known.max() if len(known) else 0.0
@@ -180,6 +187,11 @@ def record_rows(segment: Segment, indices: NDArray[np.int64]) -> tuple[Rows, NDA
     if kind.all():
         return rows, indices
     return chosen(rows, kind != VOID), indices[kind != VOID]
+
+
+def written_order(at: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """Return what brings rows that lie `at` these bytes into the order in which they were written."""
+    return np.argsort(at, kind="stable") if len(at) and (at[1:] < at[:-1]).any() else slice(None)
 
 
 def in_order(parts: list[DrainedRows]) -> list[DrainedRows]:

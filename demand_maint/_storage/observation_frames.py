@@ -123,7 +123,9 @@ def _feature_rows(
 def _window(store: ObservationStore, low: int, high: int, *, season: bool = True) -> RowBuffer:
     """Rows of a range: those in memory where that reaches back far enough, else replayed from disk; so is a small part when none are in memory."""
     reach = 2 * store.config.season_seconds + 2 * DAY if season else DAY
-    if (store.loaded or not store.is_small_part(low - reach, high + DAY)) and low >= store.complete_from:
+    if (store.loaded or not store.is_small_part(low - reach, high + DAY)) and low >= (
+        store.complete_from if season else store.buffer.floor
+    ):
         return store.buffer
     replayed = store.metrics.new_buffer()
     if season:

@@ -198,10 +198,10 @@ def next_block(data: memoryview, at: int) -> int | None:
 def read_blocks(data: memoryview, at: int, *, over_holes: bool = False) -> tuple[list[Rows], NDArray[np.int64], int]:
     """Return committed blocks from byte `at` of a segment on, those of one shape together; where each row's block begins, and the end.
 
-    `over_holes` goes on behind a block that its writer did not live to finish.
+    Blocks are in their order within a part, not across parts. `over_holes` goes on behind a block that its writer did not live
+    to finish.
     """
-    out: list[Rows] = []
-    starts: list[NDArray[np.int64]] = []
+    runs: dict[bytes, list[NDArray[np.int64]]] = {}
     size = len(data)
     while at + _HEAD_BYTES + 8 <= size:
         length, rows, _, _, _, members, features, tail = BLOCK_HEAD.unpack_from(data, at)
@@ -214,14 +214,26 @@ def read_blocks(data: memoryview, at: int, *, over_holes: bool = False) -> tuple
             at = found
             continue
         if tail & 0xFF != VOID:
-            out.append(_columns(data, at, length, repeat))
-            starts.append(np.repeat(at + np.arange(repeat, dtype=np.int64) * length, rows))
+            shape = bytes(data[at : at + 8]) + bytes(data[at + 16 : at + _HEAD_BYTES])
+            runs.setdefault(shape, []).append(at + np.arange(repeat, dtype=np.int64) * length)
         at += length * repeat
+    out: list[Rows] = []
+    starts: list[NDArray[np.int64]] = []
+    for offsets in runs.values():
+        begins = np.concatenate(offsets)
+        rows_of_shape = _columns(data, begins)
+        out.append(rows_of_shape)
+        starts.append(np.repeat(begins, len(rows_of_shape) // len(begins)))
     return out, np.concatenate(starts) if starts else np.empty(0, dtype=np.int64), at
 
 
 def _alike(data: memoryview, at: int, length: int) -> int:
     """How many committed blocks of the same head shape follow each other."""
+    end = at + length
+    if int.from_bytes(data[end - 8 : end], "little") != COMMITTED:
+        return 0
+    if data[at : at + 8] != data[end : end + 8]:
+        return 1  # blocks of different shapes mostly take turns: arrays for one block would cost far more than it
     most = (len(data) - at) // length
     words = np.frombuffer(data, dtype=np.uint8, count=most * length, offset=at).reshape(most, length)
     step = 1
@@ -240,10 +252,16 @@ def _alike(data: memoryview, at: int, length: int) -> int:
     return count
 
 
-def _columns(data: memoryview, at: int, length: int, repeat: int) -> Rows:
-    _, rows, _, _, version, members, features, tail = BLOCK_HEAD.unpack_from(data, at)
+def _columns(data: memoryview, begins: NDArray[np.int64]) -> Rows:
+    """Rows of the blocks of one shape that begin at these bytes."""
+    first, repeat = int(begins[0]), len(begins)
+    length, rows, _, _, version, members, features, tail = BLOCK_HEAD.unpack_from(data, first)
     place, predicted, actual, time, member, feature, _ = block_offsets(rows, members, features)
-    raw = np.frombuffer(data, dtype=np.uint8, count=repeat * length, offset=at).reshape(repeat, length)
+    if int(begins[-1]) - first == length * (repeat - 1):
+        raw = np.frombuffer(data, dtype=np.uint8, count=repeat * length, offset=first).reshape(repeat, length)
+    else:
+        words = np.frombuffer(data, dtype=np.uint64, count=len(data) // 8)
+        raw = words[(begins // 8)[:, None] + np.arange(length // 8)].view(np.uint8)
 
     def column(offset: int, width: int, dtype: Any) -> NDArray[Any]:
         values: NDArray[Any] = np.ascontiguousarray(raw[:, offset : offset + width]).view(dtype).reshape(-1)

@@ -14,6 +14,7 @@ from demand_maint.features import FeatureBuilder, load_builder, seasonal_naive
 __all__ = ["built_rows", "processed_rows", "with_epochs", "with_naive", "with_slots"]
 
 PROCESSED = "data/processed"
+DAY = 86400.0
 PLACE_AND_TIME = ("place_id", "timestamp")
 SUFFIXES = (".parquet", ".csv")
 
@@ -23,13 +24,14 @@ def grid_of(config: Config) -> TimeGrid:
     return TimeGrid(config.zone, config.step_seconds)
 
 
-def with_naive(rows: pl.DataFrame, truth: Callable[[], pl.DataFrame], config: Config) -> pl.DataFrame:
-    """Add the seasonal-naive forecast as column ``naive`` where rows tell place and time; `truth` is asked only then."""
+def with_naive(rows: pl.DataFrame, truth: Callable[[float], pl.DataFrame], config: Config) -> pl.DataFrame:
+    """Add the seasonal-naive forecast as column ``naive`` where rows tell place and time; only then `truth` is asked, from a slot on."""
     if "naive" in rows.columns or any(name not in rows.columns for name in PLACE_AND_TIME) or not len(rows):
         return rows
     slots = grid_of(config).floor(with_epochs(rows, config)["timestamp"].to_numpy())
     keys = rows.select("place_id", timestamp=pl.Series(slots))
-    return rows.with_columns(naive=seasonal_naive(truth(), keys, grid_of(config), config.season_seconds))
+    known = truth(float(slots.min()) - 2 * config.season_seconds - DAY)
+    return rows.with_columns(naive=seasonal_naive(known, keys, grid_of(config), config.season_seconds))
 
 
 def built_rows(truth: pl.DataFrame, config: Config, builder: FeatureBuilder) -> tuple[pl.DataFrame, tuple[str, ...]]:

@@ -158,3 +158,28 @@ def test_a_large_block_is_written_whole_in_one_call(tmp_path: Path) -> None:
         assert (found == features).all()
         assert np.concatenate([part.predicted for part in rich])[-rows:].tolist() == values.tolist()
     journal.close()
+
+
+def test_blocks_of_different_shapes_that_take_turns_are_read_in_the_order_they_were_logged(tmp_path: Path) -> None:
+    """Many small blocks of changing size come out as they went in, when first read and when read again."""
+    door = Door(tmp_path)
+    journal = Journal(door)
+    codes, _ = journal.encode(["a"])
+    expected: list[float] = []
+    drain = Drain(door, [])
+    read: list[float] = []
+    for turn in range(40):
+        for rows in (6, 9, 6, 2 + turn % 3):
+            values = np.arange(rows, dtype=np.float64) + len(expected)
+            journal.log_columns(np.repeat(codes, rows), START + values, values, None)
+            expected += values.tolist()
+        if turn % 7 == 0:
+            read += [float(v) for part in drain.read(float(turn)) for v in part.rows.predicted]
+    read += [float(v) for part in drain.read(100.0) for v in part.rows.predicted]
+    again = list(drain.reread())
+    journal.close()
+    assert read == expected
+    assert [float(v) for part in again for v in part.rows.predicted] == expected
+    stamps = np.concatenate([part.observed_at for part in again])
+    assert (np.diff(stamps) >= 0).all()
+    assert set(stamps.tolist()) == {0.0, 7.0, 14.0, 21.0, 28.0, 35.0, 100.0}
