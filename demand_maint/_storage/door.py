@@ -262,12 +262,17 @@ class Door:
         finally:
             self.disk.close(descriptor)
 
-    def create_mapped(self, rel: str, size: int) -> mmap.mmap:
-        """Make a new file of `size` zero bytes with its blocks reserved, and map it."""
+    def create_mapped(self, rel: str, size: int, head: bytes = b"") -> mmap.mmap:
+        """Make a new file of `head` and zero bytes with its blocks reserved, and map it.
+
+        The head is written by a call: the first touch of a fresh mapping would make all its pages at once.
+        """
         path = self._safe(rel)
         descriptor = self.disk.create(path)
         try:
             self.disk.allocate(descriptor, size)
+            if head:
+                self.disk.write_at(descriptor, [head], 0)
             return self.disk.map(descriptor, size)
         except BaseException:
             self._discard(path)

@@ -150,15 +150,25 @@ class Journal(JournalCore):
                 return out, good
         except (KeyError, TypeError):
             pass
-        out = np.zeros(len(places), dtype=np.uint32)
-        good = np.ones(len(places), dtype=bool)
-        for i, place in enumerate(places):
+        keys: list[int | str | None] = []
+        for place in places:
             try:
-                out[i] = self._code(place)
+                keys.append(place_key(place))
             except TypeError as error:
-                good[i] = False
+                keys.append(None)
                 self._refuse("place", error)
-        return out, good
+        self._learn([key for key in dict.fromkeys(keys) if key is not None and key not in codes])
+        good = np.array([key is not None for key in keys], dtype=bool)
+        return np.array([0 if key is None else codes[key] for key in keys], dtype=np.uint32), good
+
+    def _learn(self, places: list[int | str]) -> None:
+        """Write places down that may be new, all in one go: a call of the system for each would cost more than its records."""
+        if places:
+            with self._lock:
+                self._open_writer()
+                assert self._words is not None
+                new = [place for place in places if place not in self._codes]
+                self._codes.update(zip(new, self._words.add_places(new), strict=True))
 
     def read_times(self, timestamps: Any, count: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Epoch seconds of one timestamp for all rows or one per row, and which of them are times at all."""

@@ -120,12 +120,12 @@ class RecordLane:
     def _make(self) -> tuple[str, mmap.mmap]:
         path = f"{self._directory}/r{self._made:08d}.seg"
         self._door.unlink(path, missing_ok=True)  # half made by an attempt that met a full disk
-        mapped = self._door.create_mapped(path, HEADER_BYTES + self.capacity * RECORD_BYTES)
-        self._made += 1
         head = SegmentHead(
-            layout="records", writer=self._writer, number=self._made - 1, capacity=self.capacity, created_at=self._now()
+            layout="records", writer=self._writer, number=self._made, capacity=self.capacity, created_at=self._now()
         )
-        write_head(memoryview(mapped), head)
+        size = HEADER_BYTES + self.capacity * RECORD_BYTES
+        mapped = self._door.create_mapped(path, size, _page_of(head))
+        self._made += 1
         _touch(mapped)
         return path, mapped
 
@@ -269,16 +269,21 @@ class BlockLane:
     def _make(self, size: int, *, touch: bool = False) -> tuple[str, memoryview]:
         path = f"{self._directory}/b{self._made:08d}.seg"
         self._door.unlink(path, missing_ok=True)  # half made by an attempt that met a full disk
-        mapped = self._door.create_mapped(path, size)
-        view = memoryview(mapped)
-        write_head(
-            view,
-            SegmentHead(layout="blocks", writer=self._writer, number=self._made, capacity=size, created_at=self._now()),
+        head = SegmentHead(
+            layout="blocks", writer=self._writer, number=self._made, capacity=size, created_at=self._now()
         )
+        mapped = self._door.create_mapped(path, size, _page_of(head))
+        view = memoryview(mapped)
         self._made += 1
         if touch:
             _touch(mapped)
         return path, view
+
+
+def _page_of(head: SegmentHead) -> bytes:
+    page = bytearray(HEADER_BYTES)
+    write_head(memoryview(page), head)
+    return bytes(page)
 
 
 def _touch(mapped: mmap.mmap) -> None:
