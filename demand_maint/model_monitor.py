@@ -20,12 +20,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from demand_maint._storage.door import Door
-from demand_maint._storage.history import reign_began
 from demand_maint._storage.journal import JOURNAL, Journal, LogActual, LogPair, LogPrediction
 from demand_maint._storage.journal_keeper import JournalKeeper
 from demand_maint._storage.lock import MaintainerLock
 from demand_maint._storage.monitor_exports import export_frame, write_exports
-from demand_maint._storage.observation_frames import feature_frame, place_column, record_frame, truth_frame
+from demand_maint._storage.observation_frames import record_frame, truth_frame
 from demand_maint._storage.observation_store import DAY, ObservationStore
 from demand_maint._storage.registry import Registry
 from demand_maint._storage.sealed import HISTORY, SEALED
@@ -36,15 +35,16 @@ from demand_maint.core.baseline import due_refresh
 from demand_maint.core.feed import FeedFault
 from demand_maint.core.feed_sums import FeedSums
 from demand_maint.core.health import DailyState, HealthReport, daily_state, window_health
-from demand_maint.core.key_index import make_keys
 from demand_maint.core.lineup import LineUp
 from demand_maint.core.live_metrics import Tracker
 from demand_maint.core.metrics import HourlySums
 from demand_maint.core.naive_view import NaiveView
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import Baseline
-from demand_maint.errors import ClosedError, InsufficientDataError, MissingFeaturesError
+from demand_maint.errors import ClosedError, InsufficientDataError
+from demand_maint.judged import Judged, RegistryJudged
 from demand_maint.log import get_logger
+from demand_maint.recorded_rows import training_rows, without_stretches
 
 __all__ = ["ModelMonitor"]
 
@@ -52,15 +52,6 @@ NO_LOG = "No predictions log found in {root}. Run data collection with enable_mo
 _SAVE_SECONDS = 60.0
 _EXPORT_SECONDS = 600.0
 _log = get_logger("monitor")
-
-
-class _Judge(msgspec.Struct, frozen=True):
-    """Who is judged, by what, and since when."""
-
-    champion: int | None = None
-    since: float | None = None
-    baseline: Baseline | None = None
-    features: tuple[str, ...] = ()
 
 
 class ModelMonitor:
@@ -119,10 +110,8 @@ class ModelMonitor:
         self.log_prediction_vs_actual = self.journal.log
         self.log_prediction = self.journal.log_prediction
         self.log_actual = self.journal.log_actual
-        self._registry = Registry(self._door, clock=self.clock, read_only=True)
-        self._judge_source: Callable[[], _Judge] = self._registry_judge
-        self._judged: tuple[Any, _Judge] = (None, _Judge())
-        self._daily: tuple[Any, DailyState] | None = None
+        self._judged: Callable[[], Judged] = RegistryJudged(Registry(self._door, clock=self.clock, read_only=True))
+        self._daily: tuple[Any, int, DailyState | None] = (None, 0, None)
         self._reports: dict[Any, HealthReport] = {}
         self._view: NaiveView | None = None
         self._viewed = -1
@@ -248,7 +237,7 @@ class ModelMonitor:
             store = self._opened()
             self._count_new()
             now = self.clock.now()
-            judge = self._judge()
+            judge = self._judged()
             key = (store.metrics.generation, int(now // 3600), days, details, judge)
             found = self._reports.get(key)
             if found is None:
@@ -264,7 +253,7 @@ class ModelMonitor:
         """Return the baseline refreshed from the last four calm weeks, ``None`` where no refresh is due."""
         with self._state:
             self._opened()
-            judge, now = self._judge(), self.clock.now()
+            judge, now = self._judged(), self.clock.now()
             if judge.baseline is None:
                 return None
             daily = self._daily_state(judge, now)
@@ -366,11 +355,12 @@ class ModelMonitor:
                 remedy = NO_LOG.format(root=self.root)
                 if not self._door.listdir(HISTORY):
                     raise InsufficientDataError(0, min_samples, remedy=remedy)
-            truth = truth_frame(store, start, now + DAY)
-            truth = self._without_faults(truth)
+            truth, judge = truth_frame(store, start, now + DAY), self._judged()
+            if self.config.policy.feed_fault_guard:
+                truth = without_stretches(truth, self._daily_state(judge, now).excluded, store)
             if len(truth) < min_samples:
                 raise InsufficientDataError(len(truth), min_samples)
-            rows = self._with_features(truth, start, now + DAY)
+            rows = training_rows(truth, store, judge.features, self.config, self.root, start, now + DAY)
             if len(rows) < min_samples:
                 raise InsufficientDataError(len(rows), min_samples)
             return rows.sort("timestamp", "place_id")
@@ -496,90 +486,19 @@ class ModelMonitor:
             except OSError as error:
                 _log.warning("sync_failed", reason=str(error))
 
-    def _judge(self) -> _Judge:
-        return self._judge_source()
-
-    def _registry_judge(self) -> _Judge:
-        head = self._registry.head()
-        number = None if head is None else head.number
-        if self._judged[0] != number or number is None:
-            judge = _Judge()
-            if head is not None:
-                began = reign_began(self._registry.commits())
-                judge = _Judge(head.champion, began.at, head.baseline, self._features_of(head.champion))
-            self._judged = (number, judge)
-        return self._judged[1]
-
     def set_baseline_source(self, source: Callable[[], tuple[int | None, float | None, Baseline | None]]) -> None:
         """Judge by ``(champion, since, baseline)`` of `source` instead of the registry's newest commit."""
-        self._judge_source = lambda: _Judge(*source())
+        self._judged = lambda: Judged(*source())
 
-    def _features_of(self, version: int) -> tuple[str, ...]:
-        try:
-            return self._registry.version(version).metadata.features
-        except Exception as error:  # a damaged version must not stop the figures
-            _log.warning("champion_metadata_unreadable", version=version, reason=str(error))
-            return ()
-
-    def _daily_state(self, judge: _Judge, now: float) -> DailyState:
-        # hourly, since a feed that breaks during the day has to be named by the next check
-        key = (self._store.metrics.past_changes, int(now // 3600), judge)
-        if self._daily is None or self._daily[0] != key:
-            daily = daily_state(self, judge.baseline, now, self.config, judge.champion, judge.since)
-            self._daily = (key, daily)
-        return self._daily[1]
-
-    def _without_faults(self, truth: pl.DataFrame) -> pl.DataFrame:
-        """Leave out stretches in which a place's truth looked wrong."""
-        if not self.config.policy.feed_fault_guard:
-            return truth
-        excluded = self._daily_state(self._judge(), self.clock.now()).excluded
-        for code, first, end in excluded:
-            place = place_column(self.places, np.array([code]))[0]
-            faulty = (
-                (pl.col("place_id") == place)
-                & (pl.col("timestamp") >= first * 3600)
-                & (pl.col("timestamp") < end * 3600)
-            )
-            truth = truth.filter(~faulty)
-        return truth
-
-    def _with_features(self, truth: pl.DataFrame, start: float, end: float) -> pl.DataFrame:
-        store = self._store
-        wanted = self._judge().features
-        logged = feature_frame(store, start, end)
-        columns = [name for name in logged.columns if name != "key"]
-        usable = bool(columns) and (not wanted or set(wanted) <= set(columns))
-        names = list(wanted) if wanted else columns
-        parts: list[pl.DataFrame] = []
-        rest = truth
-        if usable:
-            codes = {place: code for code, place in enumerate(store.places)}
-            table = {str(place): code for place, code in codes.items()}
-            place = np.array([table[str(place)] for place in truth["place_id"].to_list()], dtype=np.uint32)
-            keyed = truth.with_columns(key=pl.Series(make_keys(place, truth["timestamp"].to_numpy().astype(np.int64))))
-            with_logged = keyed.join(logged.select("key", *names), on="key", how="inner", maintain_order="left")
-            with_logged = with_logged.drop_nulls(names)
-            parts.append(with_logged.select("place_id", "timestamp", *names, "actual"))
-            rest = keyed.join(with_logged, on="key", how="anti", maintain_order="left").drop("key")
-        built = self._built(rest, names if usable else list(wanted)) if len(rest) else None
-        if built is not None:
-            parts.append(built)
-        if not parts:
-            raise MissingFeaturesError(
-                "Nothing tells the features of the recorded rows. Pass features=... to log_prediction, predict through "
-                "ModelHandle, or set `features` in demand_maint.toml to a FeatureBuilder."
-            )
-        return pl.concat(parts)
-
-    def _built(self, keys: pl.DataFrame, names: list[str]) -> pl.DataFrame | None:
-        """Features that the builder makes for `keys`; ``None`` where it makes others than `names`."""
-        from demand_maint.features import load_builder  # noqa: PLC0415 - only training needs it
-
-        builder = load_builder(self.config, self.root)
-        if names and not set(names) <= set(builder.names):
-            return None
-        wanted = names or list(builder.names)
-        rows = builder.build(truth_frame(self._store, None, None), keys.select("place_id", "timestamp"))
-        rows = rows.join(keys, on=["place_id", "timestamp"], how="inner", maintain_order="left")
-        return rows.select("place_id", "timestamp", *(pl.col(name).cast(pl.Float32) for name in wanted), "actual")
+    def _daily_state(self, judge: Judged, now: float) -> DailyState:
+        # the feed is looked at hourly, since one that breaks during the day has to be named by the next check
+        metrics, hour, today = self._store.metrics, int(now // 3600), int(self.grid.day(np.array([now]))[0])
+        key = (metrics.past_changes, today, judge)
+        before, at, kept = self._daily
+        if before != key or kept is None:
+            metrics.judged_until = today
+            kept = None
+        if kept is None or at != hour:
+            kept = daily_state(self, judge.baseline, now, self.config, judge.champion, judge.since, kept=kept)
+            self._daily = (key, hour, kept)
+        return kept

@@ -212,7 +212,7 @@ def test_unbuildable_features_are_named(tmp_path: Path, clock: VirtualClock, mon
     """Where neither logged rows nor the builder make the champion's features, the error says what to do."""
     with ModelMonitor(tmp_path, Config(), clock) as monitor:
         fill(monitor)
-        monkeypatch.setattr(monitor, "_built", lambda keys, names: None)
+        monkeypatch.setattr("demand_maint.recorded_rows._built", lambda *_: None)
         with pytest.raises(MissingFeaturesError, match="log_prediction"):
             monitor.get_training_data(min_samples=10)
 

@@ -1,0 +1,97 @@
+"""Training rows out of what was recorded: the truth, and the features it was predicted from or that a builder makes."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from demand_maint._storage.observation_frames import feature_frame, place_column, truth_frame
+from demand_maint._storage.observation_store import ObservationStore
+from demand_maint.config import Config
+from demand_maint.core.key_index import make_keys
+from demand_maint.errors import MissingFeaturesError
+
+__all__ = ["training_rows", "without_stretches"]
+
+
+def without_stretches(
+    truth: pl.DataFrame, stretches: Iterable[tuple[int, int, int]], store: ObservationStore
+) -> pl.DataFrame:
+    """Leave out stretches in which a place's truth looked wrong: (place code, first hour, end hour)."""
+    for code, first, end in stretches:
+        place = place_column(store.places, np.array([code]))[0]
+        faulty = (
+            (pl.col("place_id") == place) & (pl.col("timestamp") >= first * 3600) & (pl.col("timestamp") < end * 3600)
+        )
+        truth = truth.filter(~faulty)
+    return truth
+
+
+def training_rows(
+    truth: pl.DataFrame,
+    store: ObservationStore,
+    wanted: tuple[str, ...],
+    config: Config,
+    root: Path,
+    start: float,
+    end: float,
+) -> pl.DataFrame:
+    """Give `truth` its features: those that were logged win, the rest is built where the builder makes the same ones.
+
+    Parameters
+    ----------
+    wanted
+        Features of the champion; empty where there is none.
+    start, end
+        Epoch seconds between which the slots of `truth` lie.
+
+    Raises
+    ------
+    MissingFeaturesError
+        Neither logged features nor a builder tell the features.
+    """
+    logged = feature_frame(store, start, end)
+    columns = [name for name in logged.columns if name != "key"]
+    usable = bool(columns) and (not wanted or set(wanted) <= set(columns))
+    names = list(wanted) if wanted else columns
+    parts: list[pl.DataFrame] = []
+    rest = truth
+    if usable:
+        keyed = truth.with_columns(key=_keys(truth, store))
+        with_logged = keyed.join(logged.select("key", *names), on="key", how="inner", maintain_order="left")
+        with_logged = with_logged.drop_nulls(names)
+        parts.append(with_logged.select("place_id", "timestamp", *names, "actual"))
+        rest = keyed.join(with_logged, on="key", how="anti", maintain_order="left").drop("key")
+    built = _built(rest, names if usable else list(wanted), store, config, root) if len(rest) else None
+    if built is not None:
+        parts.append(built)
+    if not parts:
+        raise MissingFeaturesError(
+            "Nothing tells the features of the recorded rows. Pass features=... to log_prediction, predict through "
+            "ModelHandle, or set `features` in demand_maint.toml to a FeatureBuilder."
+        )
+    return pl.concat(parts)
+
+
+def _keys(truth: pl.DataFrame, store: ObservationStore) -> pl.Series:
+    """Key of every row, as `feature_frame` has them; joined, not looped over, since a loop would hold the interpreter."""
+    codes = np.arange(len(store.places), dtype=np.uint32)
+    table = pl.DataFrame({"place_id": place_column(store.places, codes), "code": codes})
+    found = truth.select("place_id").join(table, on="place_id", how="left", maintain_order="left")
+    return pl.Series(make_keys(found["code"].to_numpy(), truth["timestamp"].to_numpy().astype(np.int64)))
+
+
+def _built(
+    keys: pl.DataFrame, names: list[str], store: ObservationStore, config: Config, root: Path
+) -> pl.DataFrame | None:
+    """Features that the builder makes for `keys`; ``None`` where it makes others than `names`."""
+    from demand_maint.features import load_builder  # noqa: PLC0415 - only training needs it
+
+    builder = load_builder(config, root)
+    if names and not set(names) <= set(builder.names):
+        return None
+    wanted = names or list(builder.names)
+    rows = builder.build(truth_frame(store, None, None), keys.select("place_id", "timestamp"))
+    rows = rows.join(keys, on=["place_id", "timestamp"], how="inner", maintain_order="left")
+    return rows.select("place_id", "timestamp", *(pl.col(name).cast(pl.Float32) for name in wanted), "actual")
