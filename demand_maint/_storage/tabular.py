@@ -26,7 +26,7 @@ def many_columns(journal: Journal, frame: pl.DataFrame | Mapping[str, Any], feat
         return 0
     codes, good = _codes(journal, table["place_id"])
     times, timed = _times(journal, table["timestamp"])
-    good = good & timed
+    good &= timed
     predicted, actual = _demand(table, "predicted"), _demand(table, "actual")
     rows = table.select(pl.col(name).cast(pl.Float32) for name in features).to_numpy() if features else None
     if rows is not None:
@@ -39,9 +39,10 @@ def many_columns(journal: Journal, frame: pl.DataFrame | Mapping[str, Any], feat
         choices = [(has_prediction, True, False), (has_actual, False, True)]
     for chosen, with_prediction, with_actual in choices:
         here = chosen & good
-        if not here.any():
+        count = int(np.count_nonzero(here))
+        if not count:
             continue
-        at: Any = slice(None) if here.all() else here
+        at: Any = slice(None) if count == len(here) else here
         journal.log_columns(
             codes[at],
             times[at],
@@ -49,7 +50,7 @@ def many_columns(journal: Journal, frame: pl.DataFrame | Mapping[str, Any], feat
             actual[at] if with_actual and actual is not None else None,
             rows[at] if rows is not None and with_prediction else None,
         )
-        taken += int(here.sum())
+        taken += count
     return int(((has_prediction | has_actual) & good).sum()) if rows is not None else taken
 
 
@@ -61,6 +62,25 @@ def _known(table: pl.DataFrame, name: str) -> NDArray[np.bool_]:
 
 
 def _codes(journal: Journal, places: pl.Series) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+    """Codes of places, and which of them are places at all; of rounds over the same places only the first is looked up."""
+    period = _period(places)
+    if period:
+        codes, good = _each_code(journal, places.head(period))
+        return np.resize(codes, len(places)), np.resize(good, len(places))
+    return _each_code(journal, places)
+
+
+def _period(places: pl.Series) -> int:
+    """After how many rows the places begin again and go on so to the end; 0 where they do not."""
+    again = (places.head(_SAMPLE) == places[0]).arg_true()
+    period = int(again[1]) if len(again) > 1 else 0
+    for rows in (min(2 * period, len(places)), len(places)):
+        if period and not places.slice(period, rows - period).eq_missing(places.head(rows - period)).all():
+            period = 0
+    return period
+
+
+def _each_code(journal: Journal, places: pl.Series) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
     if not places.null_count():
         if places.dtype == pl.String:
             return _text_codes(journal, places)

@@ -1,0 +1,49 @@
+"""However a frame's places are laid out and spelled, each row is logged for its own place."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from demand_maint.config import Config, MonitorConfig
+from demand_maint.model_monitor import ModelMonitor
+from demand_maint.testing import VirtualClock
+
+START = 1_700_000_000 // 3600 * 3600
+MANY = 100_000
+TEXTS = [f"harbour {i}" for i in range(40)]
+
+LAYOUTS: dict[str, list[Any]] = {
+    "rounds of text": TEXTS * (MANY // 40),
+    "rounds, the last one cut off": (TEXTS * (MANY // 40 + 1))[: MANY + 7],
+    "one place after the other": [text for text in TEXTS for _ in range(MANY // 40)],
+    "all in one but the last row": [*TEXTS * (MANY // 40), "late"],
+    "a place hidden in the middle": ["a"] * (MANY // 2) + ["hidden"] + ["a"] * (MANY // 2),
+    "a first place that comes back late": ["x", *TEXTS[:3] * 5, "x", *TEXTS[:2] * 9],
+    "one row": ["a"],
+    "the same place throughout": ["a"] * 1000,
+    "rounds of numbers": list(range(-3, 37)) * 50,
+    "numbers in no order": [7, 0, 1, 7, 1, 0, -2, 7],
+    "numbers far apart": [1, 2**40, 1, 5, 2**40] * 3,
+    "with rows that have none": ["a", None, "b", "a", None, "b", "b"],
+}
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_rows_of_a_frame_keep_their_places(tmp_path: Path, layout: str) -> None:
+    """A frame's rows come back with the places they had, those without one left out and counted."""
+    places = LAYOUTS[layout]
+    frame = pl.DataFrame({"place_id": places}).with_row_index("row")
+    frame = frame.with_columns(
+        timestamp=START + pl.col("row") * 60.0, predicted=pl.col("row") * 1.0, actual=pl.col("row") * 2.0
+    )
+    clock = VirtualClock(float(START + len(frame) * 60))
+    config = Config(step="1m", monitor=MonitorConfig(buffer_days=400))
+    with ModelMonitor(tmp_path, config, clock) as monitor:
+        assert monitor.log_many(frame.drop("row")) == len(places) - places.count(None)
+        found = monitor.records().sort("timestamp")
+        assert monitor.counts()["refused"] == (None in places)
+    wanted = frame.drop_nulls("place_id")
+    assert found["place_id"].to_list() == wanted["place_id"].to_list()
+    assert found["actual"].to_list() == wanted["actual"].to_list()
