@@ -23,7 +23,7 @@ from demand_maint._storage.door import Door
 from demand_maint._storage.journal import JOURNAL, Journal, LogActual, LogPair, LogPrediction
 from demand_maint._storage.journal_keeper import JournalKeeper
 from demand_maint._storage.lock import MaintainerLock
-from demand_maint._storage.monitor_exports import export_frame, write_exports
+from demand_maint._storage.monitor_exports import export_frame
 from demand_maint._storage.observation_frames import record_frame, truth_frame
 from demand_maint._storage.observation_store import DAY, ObservationStore
 from demand_maint._storage.registry import Registry
@@ -43,14 +43,14 @@ from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import Baseline
 from demand_maint.errors import ClosedError, InsufficientDataError
 from demand_maint.judged import Judged, RegistryJudged
+from demand_maint.leading import Leading
 from demand_maint.log import get_logger
+from demand_maint.record_counts import journal_state, record_counts
 from demand_maint.recorded_rows import training_rows, without_stretches
 
 __all__ = ["ModelMonitor"]
 
 NO_LOG = "No predictions log found in {root}. Run data collection with enable_monitoring=True, or log predictions and actuals."
-_SAVE_SECONDS = 60.0
-_EXPORT_SECONDS = 600.0
 _log = get_logger("monitor")
 
 
@@ -103,9 +103,17 @@ class ModelMonitor:
         self.clock = clock or SystemClock()
         self.grid = TimeGrid(self.config.zone, self.config.step_seconds)
         self._door = Door(root)
-        self._lock = lock
         self._state = threading.RLock()
         self._store = ObservationStore(self._door, self.config, self.grid)
+        self._leading = Leading(
+            self._store,
+            self._door,
+            self.config,
+            self.clock,
+            lock,
+            counted=self._renew_view,
+            health=self.get_model_health,
+        )
         self.journal = Journal(self._door, self.config.monitor, zone=self.config.zone, clock=self.clock, strict=strict)
         self.log_prediction_vs_actual = self.journal.log
         self.log_prediction = self.journal.log_prediction
@@ -117,9 +125,8 @@ class ModelMonitor:
         self._viewed = -1
         self._closed = False
         wanted = isinstance(self.clock, SystemClock) if background is None else background
-        self._keeper = JournalKeeper(self.journal, self._keep, self.config.monitor.fsync_seconds) if wanted else None
+        self._keeper = JournalKeeper(self.journal, self.drain, self.config.monitor.fsync_seconds) if wanted else None
         self._synced_at = self.clock.monotonic()
-        self._exported_at: float | None = None
         self.line_up = LineUp(self.grid, self.config.serving, calibrate=self.config.policy.calibrate)
         self._trackers: dict[str, Tracker] = {"line_up": self.line_up}
 
@@ -157,7 +164,8 @@ class ModelMonitor:
         features
             Columns of `frame` to keep as feature rows; with them only ``predicted`` is kept, actuals follow as such.
         """
-        self._refuse_closed()
+        if self._closed:
+            raise ClosedError("This monitor was closed. Make a new one.")
         return many_columns(self.journal, frame, features)
 
     def import_history(self, frame: pl.DataFrame) -> None:
@@ -182,7 +190,7 @@ class ModelMonitor:
         self._sync_if_due()
         with self._state:
             self._opened()
-            return self._lead(gentle=gentle)
+            return self._leading.drain(gentle=gentle)
 
     def add_tracker(self, name: str, tracker: Tracker) -> None:
         """Let `tracker` follow every row that matures; its state is saved with the sums and restored here."""
@@ -202,7 +210,7 @@ class ModelMonitor:
         """Save the sums now, where the lock can be had."""
         with self._state:
             self._opened()
-            self._lead(gentle=False, save=True)
+            self._leading.drain(gentle=False, save=True)
 
     # answers
 
@@ -222,9 +230,8 @@ class ModelMonitor:
         dict
             status, mae, baseline_mae, degradation, needs_retrain, healthy, n; undefined figures are ``None``.
         """
-        report = self.report(days, details=details)
-        found = report.as_dict(details=details)
-        if report.status == "insufficient_data" and not self.has_log():
+        found = self.report(days, details=details).as_dict(details=details)
+        if found["status"] == "insufficient_data" and not self.has_log():
             found["reason"] = NO_LOG.format(root=self.root)
         if details:
             found["counts"] = self.counts()
@@ -270,32 +277,13 @@ class ModelMonitor:
     def counts(self) -> dict[str, int]:
         """Tell what became of the records: replaced, duplicate, corrected, orphan, unmatched, invalid, refused and dropped ones."""
         with self._state:
-            store = self._opened()
+            self._opened()
             self._count_new()
-            counts = store.metrics.counts
-            waiting, overdue, orphans = store.buffer.pending(self.clock.now())
-            names = (
-                "records", "replaced", "duplicates", "corrected", "late", "too_old", "assumed_zero",
-                "invalid_predictions", "invalid_actuals", "invalid_timestamps",
-            )  # fmt: skip
-            return {name: counts[name] for name in names} | {
-                "waiting": waiting,
-                "unmatched": overdue + counts["unmatched"],
-                "orphans": orphans + counts["orphans"],
-                "refused": sum(self.journal.refused.values()),
-                "dropped": self.journal.dropped,
-            }
+            return record_counts(self._store, self.journal, self.clock.now())
 
     def storage(self) -> dict[str, Any]:
         """How the journal does."""
-        return {
-            "state": "degraded" if self.journal.degraded else "ok",
-            "reason": self.journal.degraded,
-            "held": self.journal.held,
-            "dropped": self.journal.dropped,
-            "refused_examples": list(self.journal.examples),
-            "damaged": list(self._store.drain_reader.damaged),
-        }
+        return journal_state(self._store, self.journal)
 
     def has_log(self) -> bool:
         """Whether anything was ever logged in this root."""
@@ -395,7 +383,7 @@ class ModelMonitor:
         self.journal.close()
         with self._state:
             if self.has_log():
-                self._lead(gentle=False, save=True)
+                self._leading.drain(gentle=False, save=True)
 
     def __enter__(self) -> Self:
         return self
@@ -421,10 +409,6 @@ class ModelMonitor:
                     store.add_tracker(name, self._trackers[name])
         return store
 
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            raise ClosedError("This monitor was closed. Make a new one.")
-
     def _count_new(self) -> None:
         """Count what was logged, in memory; nothing is written."""
         store = self._store
@@ -438,44 +422,6 @@ class ModelMonitor:
         if store.loaded and (changed or self._viewed != store.metrics.generation):
             self._viewed = store.metrics.generation
             self._view = NaiveView(store.buffer, store.drain_reader.known_codes)
-
-    def _lead(self, *, gentle: bool, save: bool = False) -> int:
-        """Drain, and with the lock do what only the maintainer does."""
-        store, now = self._store, self.clock.now()
-        lock = self._lock
-        own = False
-        if lock is None and (save or store.has_new() or store.due(now, _SAVE_SECONDS)):
-            lock = MaintainerLock(self._door, who="monitor", clock=self.clock)
-            own = lock.try_acquire()
-        lead = lock is not None and lock.held
-        try:
-            matured = store.drain(now, lead=lead, gentle=gentle)
-            self._renew_view()
-            if lead:
-                sealed = store.seal(now)
-                if not sealed and store.unsaved and (save or store.due(now, _SAVE_SECONDS)):
-                    store.save(now)
-                if sealed or save:
-                    store.retain(now)
-                    self._export(now, force=save)
-            return matured
-        finally:
-            if own and lock is not None:
-                lock.release()
-
-    def _export(self, now: float, *, force: bool) -> None:
-        fresh = self._exported_at is not None and 0 <= now - self._exported_at < _EXPORT_SECONDS
-        if fresh and not force:
-            return
-        self._exported_at = now
-        try:
-            write_exports(self._door, self._store, self.get_model_health(), self.config, now)
-        except OSError as error:
-            _log.warning("exports_failed", reason=str(error))
-
-    def _keep(self) -> None:
-        """Care for the journal from the background thread."""
-        self.drain(gentle=True)
 
     def _sync_if_due(self) -> None:
         now = self.clock.monotonic()

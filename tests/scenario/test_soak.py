@@ -29,6 +29,7 @@ from demand_maint.testing import VirtualClock
 
 pytestmark = pytest.mark.catboost
 HOUR = 3600.0
+CURVE = os.environ.get("SOAK_CURVE")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 FAILING = (
     "create",
@@ -164,9 +165,25 @@ class Life:
         await asyncio.to_thread(self._history_is_true, self.root, serving)
         assert runtime._upkeep.degraded is None
         if restart:
+            await self._copy(runtime)
             await asyncio.to_thread(self._a_restart_sees_all, serving)
         gc.collect()
         self.curve.append({"MB": resident_megabytes(), "descriptors": descriptors(), "files": files(self.root)})
+
+    async def _copy(self, runtime: MaintenanceRuntime) -> None:
+        """Take the image that `kill -9` would leave: a copy takes longer than a moment, so that nobody may write meanwhile."""
+        upkeep = runtime._upkeep
+        assert upkeep is not None
+        runtime.pause()
+        while runtime.status()["running"] is not None:
+            await runtime.check_now()
+
+        def take() -> None:
+            with upkeep._serving, runtime.monitor._state:
+                shutil.copytree(self.root, self.image)
+
+        await asyncio.to_thread(take)
+        runtime.resume()
 
     def _nothing_lost(self, monitor: ModelMonitor) -> None:
         """Every pair that was ever logged is counted, once."""
@@ -183,7 +200,6 @@ class Life:
 
     def _a_restart_sees_all(self, serving: int) -> None:
         """What `kill -9` would leave right now opens, has every row, serves the same champion, and can be rolled back."""
-        shutil.copytree(self.root, self.image)
         try:
             deployer = ModelDeployer(self.image, CONFIG, self.clock)
             deployer.recover()
@@ -241,9 +257,8 @@ async def test_months_on_a_bad_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             await life.day(runtime, number)
             assert [signal.getsignal(number) for number in SIGNALS] == handlers
             assert logging.getLogger().handlers == root_logger
-    report = os.environ.get("SOAK_CURVE")
-    if report:
-        await asyncio.to_thread(Path(report).write_text, json.dumps(life.curve))
+            if CURVE:  # to look at, day by day
+                await asyncio.to_thread(Path(CURVE).write_text, json.dumps(life.curve))
     told = {type(event).__name__ for event in life.events}
     assert sum(isinstance(event, CheckCompleted) for event in life.events) >= len(life.curve)
     assert sum(isinstance(event, HookFailed) for event in life.events) >= 1
