@@ -74,6 +74,7 @@ class Registry:
         self.store = VersionStore(self.door, max_model_megabytes << 20)
         self._metadata: dict[int, ModelMetadata] = {}
         self._checked = False
+        self._retained: tuple[int, int, tuple[int, ...]] | None = None
 
     # what is
 
@@ -262,7 +263,13 @@ class Registry:
     def retain(self, keep: int) -> list[int]:
         """Remove all but the newest `keep` versions and those still needed; tell which. Wants the maintainer lock."""
         self._require_writable()
-        return retain(self.log, self.store, self.needed_versions, keep)
+        head = self.log.head()
+        seen = (0 if head is None else head.number, keep, tuple(self.store.numbers()))
+        if seen == self._retained:  # nothing came since nothing had to go; to know what is needed, models are read
+            return []
+        gone = retain(self.log, self.store, self.needed_versions, keep)
+        self._retained = None if gone else seen
+        return gone
 
     def recover(self) -> list[str]:
         """Clean up after a crash: sweep, verify, set aside what is damaged (never delete it). Doing it twice is doing it once.

@@ -112,15 +112,25 @@ def daily_state(
     since: float | None = None,
     *,
     detector: Callable[[], Detector] | None = None,
+    kept: DailyState | None = None,
 ) -> DailyState:
-    """Look at the whole days up to `now`: the feed, the sequential test and the places."""
+    """Look at the whole days up to `now`: the feed, the sequential test and the places.
+
+    Parameters
+    ----------
+    kept
+        One of the same day, champion and baseline since which no row of an earlier day has come: only the feed is looked at
+        again, and all else where the feed's verdict on those days has changed.
+    """
     policy = config.policy
+    feed = feed_state(view, now, config.horizon_seconds) if policy.feed_fault_guard else FeedState()
+    if kept is not None and _of_whole_days(view, kept.excluded, now) == _of_whole_days(view, feed.excluded, now):
+        return structs.replace(kept, feed=feed, excluded=feed.excluded)
     begin = now - TEST_DAYS * DAY
     have = 0
     if baseline is None:
         start = begin if since is None else max(since, begin)
         baseline, have = first_days_baseline(view, since=start, now=now, champion=champion)
-    feed = feed_state(view, now, config.horizon_seconds) if policy.feed_fault_guard else FeedState()
     drift = DriftState()
     if _tested(policy):
         drift = _drift(view, baseline, now, config, champion, since, feed, detector)
@@ -130,6 +140,14 @@ def daily_state(
     return DailyState(
         drift=drift, places=places, feed=feed, baseline=baseline, baseline_days=have, excluded=feed.excluded
     )
+
+
+def _of_whole_days(
+    view: MetricsView, stretches: tuple[tuple[int, int, int], ...], now: float
+) -> list[tuple[int, int, int]]:
+    """Return what of the stretches lies before the day that `now` falls into."""
+    _, edges = local_days(view.grid, now - DAY, now)
+    return [(place, first, min(end, int(edges[-1]))) for place, first, end in stretches if first < edges[-1]]
 
 
 def _drift(

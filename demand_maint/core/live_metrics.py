@@ -59,8 +59,9 @@ class LiveMetrics:
         self.newest_slot: float | None = None
         self.newest: float | None = None
         self.generation = 0
+        # days before this one have been judged; what changes them afterwards is counted
+        self.judged_until: int | None = None
         self.past_changes = 0
-        self._latest_day: int | None = None
 
     def new_buffer(self) -> RowBuffer:
         """Return an empty buffer of this grid."""
@@ -92,7 +93,7 @@ class LiveMetrics:
         self._apply_feed(outcome, cells)
         if outcome.retracted is not None:
             self.sums.retract(outcome.retracted)
-            self.past_changes += 1
+            self._note_past(outcome.retracted.slot)
             for tracker in self.trackers.values():
                 if isinstance(tracker, RetractingTracker):
                     tracker.retract(outcome.retracted)
@@ -156,11 +157,9 @@ class LiveMetrics:
             self.feed.count("invalid", *outcome.invalid)
 
     def _note_past(self, slot: NDArray[np.int64]) -> None:
-        """Notice rows of a day before the newest one, so that whoever judged whole days judges them again."""
-        low, high = (int(day) for day in self.grid.day(np.array([slot.min(), slot.max()])))
-        if self._latest_day is None or low != self._latest_day or high != self._latest_day:
+        """Notice rows of days that were judged already, so that whoever judges whole days judges these again."""
+        if self.judged_until is not None and int(self.grid.day(slot.min()[None])[0]) < self.judged_until:
             self.past_changes += 1
-        self._latest_day = high if self._latest_day is None else max(high, self._latest_day)
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

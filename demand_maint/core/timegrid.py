@@ -17,6 +17,7 @@ __all__ = ["TimeGrid"]
 
 Seconds = NDArray[np.int64]
 DAY = 86400
+MEAN_YEAR = 31_556_952
 
 
 class TimeGrid:
@@ -79,22 +80,27 @@ class TimeGrid:
     def _offsets(self, epochs: Seconds) -> Seconds:
         if epochs.size == 0:
             return epochs
-        first, last = int(epochs.min()), int(epochs.max())
-        years = range(max(_year(first) - 1, 1900), min(_year(last) + 1, 2200) + 1)
-        parts = [_transitions(self.zone, year) for year in years]
-        starts = np.concatenate([part[0] for part in parts])
-        offsets = np.concatenate([part[1] for part in parts])
-        return offsets[np.maximum(np.searchsorted(starts, epochs, side="right") - 1, 0)]
+        starts, offsets = _table(self.zone, _year(int(epochs.min())) - 1, _year(int(epochs.max())) + 1)
+        return offsets[np.maximum(starts.searchsorted(epochs, side="right") - 1, 0)]
 
 
 def _year(epoch: int) -> int:
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=epoch)).year
+    """Calendar year of a moment, give or take one."""
+    return 1970 + epoch // MEAN_YEAR
 
 
 def _offset(zone: ZoneInfo, epoch: int) -> int:
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=epoch)
     offset = moment.astimezone(zone).utcoffset()
     return int(offset.total_seconds()) if offset is not None else 0
+
+
+@lru_cache(maxsize=64)
+def _table(name: str, first: int, last: int) -> tuple[Seconds, Seconds]:
+    """Moments from which an offset holds, and those offsets in seconds, over whole years."""
+    years = range(max(first, 1900), max(min(last, 2200), 1900) + 1)
+    parts = [_transitions(name, year) for year in years]
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
 @lru_cache(maxsize=1024)
