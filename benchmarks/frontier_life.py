@@ -116,7 +116,7 @@ class Life:
     def _publish(self, now: float) -> None:
         if self.config.serving.serve != "mixture":
             return
-        versions = versions_of(self.head)
+        versions = versions_of(self.head, now)
         metadata = {version: self.fit[version].metadata for version in versions}
         self.line_up.seat(versions, metadata, at=now, places=self.stream.places)
         made = self.line_up.snapshot(now, self.stream.places)

@@ -32,6 +32,7 @@ from demand_maint.core.answering import (
     spread,
 )
 from demand_maint.core.lineup import LineUp
+from demand_maint.core.roster import versions_of
 from demand_maint.core.schema import FeatureSchema, column_of
 from demand_maint.core.serving import Explanation, Mixer, Place, ServingSnapshot, explain
 from demand_maint.core.timegrid import TimeGrid
@@ -44,7 +45,6 @@ __all__ = ["KEPT_SNAPSHOTS", "SNAPSHOTS", "ModelHandle", "Prediction", "ServingS
 SNAPSHOTS = "serving"
 KEPT_SNAPSHOTS = 1000  # a value can be explained as long as its snapshot is kept: six weeks of hourly ones
 MAX_MODELS = 7
-ROLE_ORDER = ("champion", "candidate", "previous", "base")
 Floats = NDArray[np.float64]
 Values = NDArray[np.float32]
 Slots = NDArray[np.int64]
@@ -284,11 +284,7 @@ class ModelHandle:
         """Versions that shall predict, the champion first, at most `MAX_MODELS`."""
         if not self._mixing:
             return [head.champion]
-        now = self._clock.now()
-        entries = [entry for entry in head.line_up if entry.until is None or entry.until > now]
-        entries.sort(key=lambda entry: (ROLE_ORDER.index(entry.role), -entry.entered_at))
-        versions = [head.champion, *(entry.version for entry in entries), head.base]
-        return list(dict.fromkeys(versions))[:MAX_MODELS]
+        return list(versions_of(head, self._clock.now())[:MAX_MODELS])
 
     def _build(self, head: Commit) -> ServingState:
         seated: list[Seated] = []

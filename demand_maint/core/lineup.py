@@ -1,14 +1,14 @@
 """The line-up: forecasters that all predict every row, scored on every truth, weighed by their discounted errors.
 
-Prediction with expert advice (Vovk 1990; Cesa-Bianchi and Lugosi, *Prediction, Learning, and Games*, 2006): member j serves at
-place p with a weight proportional to exp(-sharpness x excess), its excess being its discounted error relative to the best
-member's, the place's own shrunk to the pool's.
+Prediction with expert advice (Vovk 1990; Cesa-Bianchi and Lugosi, *Prediction, Learning, and Games*, 2006): a member's weight
+falls exponentially with its discounted regret in standard errors, as `weighing` says.
 
 Rules
 1. Everything is kept as sums by (version, local day, place), so late, shuffled and corrected truth changes nothing but the
    sums it belongs to, and an actual costs O(members).
-2. A member's error is measured relative to the served error on the very rows it predicted; a missing value costs it nothing.
-3. A newcomer starts from its own out-of-sample skill against the seasonal naive, and its levels from its own out-of-sample sums.
+2. A member is measured against what was served on the very rows it predicted; a missing value costs it nothing.
+3. A newcomer starts beside what is served, behind it where its own out-of-sample figures are worse; its levels start from its own
+   out-of-sample sums.
 4. A suspended place (feed fault) keeps the weights and levels it had before the fault; its truth since then counts nowhere.
 5. Weights and levels change at most once an hour, all at once, as a numbered snapshot.
 """
@@ -27,7 +27,7 @@ from demand_maint.core.sampling import DaySums, PairedDays
 from demand_maint.core.serving import NAIVE, Member, Place, ServingSnapshot
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import ModelMetadata
-from demand_maint.core.weighing import SEED_DAYS, Weigher
+from demand_maint.core.weighing import SEED_DAYS, Weigher, regret
 
 __all__ = ["LineUp", "MemberStanding"]
 
@@ -40,10 +40,10 @@ TINY = 1e-9
 
 
 class MemberStanding(Struct, frozen=True, kw_only=True):
-    """Where a member stands, pooled over places: discounted error relative to the best, weight, level."""
+    """Where a member stands, pooled over places: discounted regret relative to the served error, weight, level."""
 
     member: Member
-    excess: float | None
+    regret: float | None
     weight: float
     level: float
 
@@ -114,8 +114,8 @@ class LineUp:
         self._state.sums.grow(slots=slot + 1, places=len(places))
         self._state.sums.clear(slot)
         actual, forecast = _seeds(metadata, places)
-        ratio = self._weigher.newcomer_ratio(_skill(metadata))
-        return Seat(slot=slot, day=day, ratio=ratio, actual=actual, forecast=forecast)
+        claim = self._weigher.claim(_skill(metadata))
+        return Seat(slot=slot, day=day, claim=claim, actual=actual, forecast=forecast)
 
     def _evict(self) -> None:
         state = self._state
@@ -155,9 +155,8 @@ class LineUp:
         sums.oldest_seen = oldest if sums.oldest_seen is None else min(sums.oldest_seen, oldest)
         rows = np.flatnonzero(sane)[inside]
         position, place = position[inside], place[inside]
-        actual = batch.actual[rows]
-        reference = np.abs(batch.served[rows] - actual)
-        sums.add(SERVED, position, place, sign * np.stack([np.ones(len(rows)), reference]))
+        actual, served = batch.actual[rows], batch.served[rows]
+        sums.add(SERVED, position, place, sign * np.stack([np.ones(len(rows)), np.abs(served - actual)]))
         state.rows += len(rows)
         for number in np.unique(batch.snapshot[rows]).tolist():
             mine = batch.snapshot[rows] == number
@@ -172,7 +171,7 @@ class LineUp:
                         values[:, column],
                         levels[:, column],
                         actual[mine],
-                        reference[mine],
+                        served[mine],
                         sign,
                     )
 
@@ -211,19 +210,19 @@ class LineUp:
         value: Floats,
         level: Floats,
         actual: Floats,
-        reference: Floats,
+        served: Floats,
         sign: float,
     ) -> None:
         fine = np.isfinite(value)
         if not fine.any():
             return
-        value, level, actual, reference = value[fine], level[fine], actual[fine], reference[fine]
-        ones = np.ones(len(value))
+        value, level, actual, served = value[fine], level[fine], actual[fine], served[fine]
         fields = [
-            ones,
+            np.ones(len(value)),
             np.abs(value - actual),
-            reference,
-            np.abs(value * level - actual),
+            np.abs(served - actual),
+            regret(value, served, actual),
+            regret(value * level, served, actual),
             actual,
             np.maximum(value, 0.0),
         ]
@@ -318,12 +317,12 @@ class LineUp:
             if not self._state.columns:
                 return []
             members = self._members()
-            pool = self._weigher.excess(members)[1]
+            regrets = self._weigher.regrets(members)
             weights, levels = self._weigher.tables(members)
             return [
                 MemberStanding(
                     member=member,
-                    excess=float(pool[position]) if np.isfinite(pool[position]) else None,
+                    regret=float(regrets.pool[position]) if regrets is not None else None,
                     weight=float(weights[-1, position]),
                     level=float(levels[-1, self.columns.index(member.version)]) if member.calibrated else 1.0,
                 )

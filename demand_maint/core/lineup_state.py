@@ -1,6 +1,6 @@
 """What a line-up remembers, and its bytes.
 
-Format 1: msgpack of `_Stored` and its crc32, 4 bytes. There is nothing to upgrade from yet.
+Format 2: msgpack of `_Stored` and its crc32, 4 bytes. A state of format 1 kept no regrets; it is rebuilt from the journal.
 """
 
 import zlib
@@ -17,11 +17,12 @@ from demand_maint.errors import DamagedRegistryError, NewerFormatError
 
 __all__ = [
     "ACTUAL",
-    "CALIBRATED_LOSS",
+    "CALIBRATED_REGRET",
     "FIELDS",
     "FORECAST",
     "LOSS",
     "REFERENCE",
+    "REGRET",
     "SERVED",
     "LineUpState",
     "N",
@@ -30,12 +31,13 @@ __all__ = [
     "load",
 ]
 
-# the fields of a version's sums: rows, |raw - actual|, |served - actual| on the same rows, |calibrated - actual|, actual, forecast
-FIELDS = 6
-N, LOSS, REFERENCE, CALIBRATED_LOSS, ACTUAL, FORECAST = range(FIELDS)
+# the fields of a version's sums: rows, |raw - actual|, |served - actual| on the same rows, regrets of the raw and the calibrated
+# forecast (`weighing.regret`), actual, forecast
+FIELDS = 7
+N, LOSS, REFERENCE, REGRET, CALIBRATED_REGRET, ACTUAL, FORECAST = range(FIELDS)
 SERVED = 0  # the slot of what was served, whoever made it; it has the first two fields
 
-LINE_UP_FORMAT = 1
+LINE_UP_FORMAT = 2
 KEPT_ERAS = 100
 FrozenRow = tuple[dict[Member, float], dict[int, float]]
 Levels = tuple[tuple[int, ...], NDArray[np.float32]]
@@ -49,16 +51,16 @@ class Seat(Struct, frozen=True, kw_only=True):
     slot
         Its slot in the sums.
     day
-        Local day it was seated; earlier days are imputed.
-    ratio
-        Expected error relative to the served one on those days; ``None`` for that of the models already there.
+        Local day it was seated.
+    claim
+        How much worse than what is served it is by its own out-of-sample figures, relative; 0 where it is not, or says nothing.
     actual, forecast
         Out-of-sample sums by place code its levels start from.
     """
 
     slot: int
     day: int
-    ratio: float | None = None
+    claim: float = 0.0
     actual: list[float] = msgspec.field(default_factory=list)
     forecast: list[float] = msgspec.field(default_factory=list)
 
@@ -196,6 +198,8 @@ def load(payload: bytes) -> LineUpState:
             raise NewerFormatError(
                 f"Line-up state of format {stored.format}; this release reads {LINE_UP_FORMAT}. Update demand-maint here."
             )
+        if stored.format < LINE_UP_FORMAT:
+            raise ValueError(f"its format is {stored.format}, which kept no regrets")
         slots, fields, days, places = stored.shape
         sums = DaySums(fields, days)
         sums.data = np.zeros(stored.shape)

@@ -1,5 +1,7 @@
 """Who sits in the line-up after each change of it; commits carry the result."""
 
+import math
+
 from demand_maint.core.jobs import JobKind
 from demand_maint.core.versions import Commit, LineUpEntry
 
@@ -51,13 +53,16 @@ def after_promotion(head: Commit, version: int, base: int, at: float, probation_
     return tuple(seats)
 
 
-def versions_of(commit: Commit) -> tuple[int, ...]:
-    """Versions that predict every row: the champion first, its base, candidates by age, then the previous champion.
+def versions_of(commit: Commit, now: float = -math.inf) -> tuple[int, ...]:
+    """Versions that predict every row at `now`: the champion first, the newest candidates, the previous champion, the base.
+
+    Who comes late in this order is the first to lose a seat where there are too many.
 
     >>> from demand_maint.core.versions import Commit
     >>> versions_of(Commit(number=1, action="init", at=0.0, champion=3, base=1))
     (3, 1)
     """
-    order = {"champion": 0, "base": 1, "previous": 2, "candidate": 3}
-    seated = sorted(commit.line_up, key=lambda entry: (order[entry.role], entry.entered_at))
-    return tuple(dict.fromkeys((commit.champion, commit.base, *(entry.version for entry in seated))))
+    order = ("champion", "candidate", "previous", "base")
+    seated = [entry for entry in commit.line_up if entry.until is None or entry.until > now]
+    seated.sort(key=lambda entry: (order.index(entry.role), -entry.entered_at))
+    return tuple(dict.fromkeys((commit.champion, *(entry.version for entry in seated), commit.base)))

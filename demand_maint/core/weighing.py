@@ -1,7 +1,12 @@
 """From a line-up's sums to weights and levels.
 
-The weight of a member at a place is proportional to exp(-sharpness x excess): its discounted error relative to the best
-member's, the place's own shrunk to the pool's.
+The weight of a member at a place is proportional to exp(-s R), R being its discounted regret relative to the discounted served
+error, the place's own shrunk to the pool's, and s being `sharpness` over the standard error of the pool's R, at least `LEAST`.
+
+A difference of 2 % that recurs every day thus weighs as much as one of 20 % amid such swings, and one sharpness fits quiet and
+wild streams alike: a second-order learning rate, as in Gaillard, Stoltz and van Erven, *A second-order bound with excess losses*,
+COLT 2014, with discounts. The floor is for a newcomer far off the mark, before its days tell how it scatters.
+`python -m benchmarks.policy_frontier` shows what this is worth.
 """
 
 from dataclasses import dataclass, field
@@ -13,10 +18,11 @@ from demand_maint.config import ServingConfig
 from demand_maint.core.calibration import LevelCalibration, discounts, effective_days
 from demand_maint.core.lineup_state import (
     ACTUAL,
-    CALIBRATED_LOSS,
+    CALIBRATED_REGRET,
     FORECAST,
     LOSS,
     REFERENCE,
+    REGRET,
     SERVED,
     LineUpState,
     N,
@@ -24,14 +30,49 @@ from demand_maint.core.lineup_state import (
 )
 from demand_maint.core.serving import Member
 
-__all__ = ["SEED_DAYS", "Weigher"]
+__all__ = ["SEED_DAYS", "Regrets", "Weigher", "regret"]
 
 Floats = NDArray[np.float64]
 Table = NDArray[np.float32]
-NEWCOMER_WEIGHT = 0.5  # the imputed past of a newcomer counts this much
-NEWCOMER_RANGE = (0.8, 1.5)  # and it claims to be no better or worse than this, relative to the champion
-SEED_DAYS = 1.0  # days of evidence that a newcomer's out-of-sample level counts
+DIRECT = 0.3  # part of a regret that is the member's own error; the rest is what it would do to the served one
+LEAST = 5.0  # a weight falls at least this fast with the regret
+WORST_CLAIM = 0.5  # no newcomer is believed to be worse than this, relative to what is served
+USUAL_SCATTER = 0.05  # of a member's daily regret, until the days tell
+SCATTER_DAYS = 2.0  # how many days the usual scatter counts
+SEED_DAYS = 1.0  # days of evidence that a newcomer's out-of-sample figures count
 TINY = 1e-9
+
+
+def regret(value: Floats, served: Floats, actual: Floats) -> Floats:
+    """How much better (n,) the served values would have been without leaning towards a member's values.
+
+    Mostly the slope of the served error in the direction of the member: one that errs to the other side than the mixture is
+    worth more than its own error says. The rest is its own error over the served one, so that a bad member cannot live on
+    being different.
+
+    >>> regret(np.array([12.0, 9.0]), np.array([11.0, 11.0]), np.array([10.0, 10.0])).round(2).tolist()
+    [1.0, -1.4]
+    """
+    slope = np.sign(served - actual) * (value - served)
+    own = np.abs(value - actual) - np.abs(served - actual)
+    return np.asarray((1.0 - DIRECT) * slope + DIRECT * own, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Regrets:
+    """Discounted regrets of M members relative to the discounted served error.
+
+    Attributes
+    ----------
+    own, pool
+        (P, M) each place's, and (M,) of all places together.
+    error
+        (M,) standard error of `pool`.
+    """
+
+    own: Floats
+    pool: Floats
+    error: Floats
 
 
 @dataclass(slots=True)
@@ -73,28 +114,39 @@ class Weigher:
         champion_only[:, 0] = 1.0
         if sums.span <= serving.warm_up_days:
             return champion_only
-        own, pool = self.excess(members)
-        if not np.isfinite(pool).any():
+        regrets = self.regrets(members)
+        if regrets is None:
             return champion_only
         count = self._discounted(SERVED, N)
-        daily = count.mean() / max(effective_days(sums.span, serving.half_life_days), 1.0) if len(count) else 0.0
-        prior = serving.prior_days * daily
+        prior = serving.prior_days * count.mean() / max(effective_days(sums.span, serving.half_life_days), 1.0)
         trust = np.divide(count, count + prior, out=np.zeros_like(count), where=count > 0)[:, None]
-        known = np.isfinite(pool)
-        pooled = np.where(known, pool, 0.0)
-        own = np.where(np.isfinite(own), own, pooled)
-        every = np.where(known, np.vstack([trust * own + (1 - trust) * pooled, pooled]), np.inf)
-        weights = np.exp(-serving.sharpness * (every - every.min(axis=1, keepdims=True)))
+        every = np.vstack([trust * regrets.own + (1 - trust) * regrets.pool, regrets.pool])
+        every *= np.maximum(serving.sharpness / regrets.error, LEAST)
+        weights = np.exp(every.min(axis=1, keepdims=True) - every)
         return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float64)
 
-    def excess(self, members: tuple[Member, ...]) -> tuple[Floats, Floats]:
-        """Relative excess error over the best member: (P, M) each place's own, and (M,) pooled; NaN where unknown."""
-        evidence = [self._evidence(member) for member in members]
-        loss = np.stack([mine for mine, _ in evidence], axis=1)
-        reference = np.stack([its for _, its in evidence], axis=1)
-        own = _over_best(loss, reference)
-        pool = _over_best(loss.sum(axis=0)[None], reference.sum(axis=0)[None])[0]
-        return own, pool
+    def regrets(self, members: tuple[Member, ...]) -> Regrets | None:
+        """Regrets of all members; ``None`` where nothing was served wrongly yet."""
+        sums = self.state.sums
+        decay = discounts(sums.ages, self.serving.half_life_days)
+        served = self._discounted(SERVED, LOSS)
+        total = float(served.sum())
+        if total <= TINY:
+            return None
+        span = sums.ages < sums.span
+        days = float(decay[span].sum())
+        usual = SCATTER_DAYS * (USUAL_SCATTER * total / days) ** 2
+        own, pool, error = np.zeros((sums.places, len(members))), np.zeros(len(members)), np.zeros(len(members))
+        for position, member in enumerate(members):
+            seat = self.state.seats[member.version]
+            sum_of = sums.data[seat.slot, CALIBRATED_REGRET if member.calibrated else REGRET] * sums.valid
+            by_day, claim = sum_of.sum(axis=1), self._claimed(seat) / days
+            pool[position] = decay @ by_day / total
+            around = decay[span] * (by_day[span] - pool[position] * total / days)
+            error[position] = np.sqrt(around @ around + usual) / total
+            own[:, position] = claim + np.divide(decay @ sum_of, served, out=np.zeros(sums.places), where=served > TINY)
+            pool[position] += claim
+        return Regrets(own, pool, error)
 
     def levels(self, version: int) -> Floats:
         """Levels (P + 1,) of a version, the pooled one last."""
@@ -112,44 +164,27 @@ class Weigher:
             forecast[:seeded] += fade * np.asarray(seat.forecast)
         return self.calibration.levels(actual, forecast, min(age + 1, sums.span) + (SEED_DAYS if seeded else 0.0))
 
-    def newcomer_ratio(self, skill: float | None) -> float | None:
-        """Error a newcomer is expected to make, relative to the served one; ``None`` to start beside the others.
+    def claim(self, skill: float | None) -> float:
+        """How much worse than what is served a newcomer is by its own account, relative, from 0 to `WORST_CLAIM`.
+
+        A good account proves nothing yet, a bad one is believed for a while.
 
         Parameters
         ----------
         skill
             Its out-of-sample error over the seasonal naive's on the same rows.
         """
-        state = self.state
-        champion, naive = state.seats.get(state.columns[0]) if state.columns else None, state.seats.get(0)
-        if skill is None or champion is None or naive is None:
-            return None
-        live_naive, live_champion = self._pooled(naive), self._pooled(champion)
-        if live_naive is None or live_champion is None:
-            return None
-        claim = min(max(skill * live_naive / live_champion, NEWCOMER_RANGE[0]), NEWCOMER_RANGE[1])
-        # half its own claim, half the champion's standing: the holdout of a training is short
-        return live_champion * float(np.sqrt(claim))
+        naive = self.state.seats.get(0)
+        live_naive = self._pooled(naive) if naive is not None else None
+        if skill is None or live_naive is None:
+            return 0.0
+        return min(max(skill * live_naive - 1.0, 0.0), WORST_CLAIM)
 
-    def _evidence(self, member: Member) -> tuple[Floats, Floats]:
-        """Discounted error (P,) of a member and of what was served on the same rows, a newcomer's imputed past included."""
-        seat = self.state.seats[member.version]
-        loss = self._discounted(seat.slot, CALIBRATED_LOSS if member.calibrated else LOSS)
-        reference = self._discounted(seat.slot, REFERENCE)
-        if member.version:
-            sums = self.state.sums
-            past = (sums.day < seat.day)[:, None] * sums.valid
-            gap = np.maximum(sums.data[SERVED, LOSS] - sums.data[seat.slot, REFERENCE], 0.0) * past
-            imputed = NEWCOMER_WEIGHT * (discounts(sums.ages, self.serving.half_life_days) @ gap)
-            ratio = seat.ratio if seat.ratio is not None else self._usual_ratio()
-            loss, reference = loss + ratio * imputed, reference + imputed
-        return loss, reference
-
-    def _usual_ratio(self) -> float:
-        """Error of the models that have live evidence relative to what was served; 1 where there is none."""
-        ratios = [self._pooled(self.state.seats[version]) for version in self.state.columns if version]
-        known = [ratio for ratio in ratios if ratio is not None]
-        return float(np.mean(known)) if known else 1.0
+    def _claimed(self, seat: Seat) -> float:
+        """Return what is left of a seat's claim, in days of served error."""
+        age = float((self.state.sums.newest or 0) + 1 - seat.day)
+        fade = discounts(np.array([age]), self.serving.half_life_days)
+        return DIRECT * seat.claim * SEED_DAYS * float(fade[0])
 
     def _pooled(self, seat: Seat) -> float | None:
         loss, reference = self._discounted(seat.slot, LOSS).sum(), self._discounted(seat.slot, REFERENCE).sum()
@@ -160,15 +195,6 @@ class Weigher:
         sums = self.state.sums
         weight = discounts(sums.ages, half_life or self.serving.half_life_days)
         return np.asarray(weight @ (sums.data[slot, field] * sums.valid), dtype=np.float64)
-
-
-def _over_best(loss: Floats, reference: Floats) -> Floats:
-    """Error relative to the best member's, minus 1; NaN for a member without evidence."""
-    ratio = np.divide(loss, reference, out=np.full(loss.shape, np.inf), where=reference > TINY)
-    best = ratio.min(axis=1, keepdims=True)
-    excess = np.full(ratio.shape, np.nan)
-    np.divide(ratio, np.maximum(best, TINY), out=excess, where=np.isfinite(ratio))
-    return excess - 1.0
 
 
 def _frozen_weights(row: dict[Member, float], members: tuple[Member, ...], fresh: Table) -> Table:
