@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from demand_maint._storage.disk import FileLock
 from demand_maint._storage.door import Door
 from demand_maint._storage.drain_rows import (
+    UNKNOWN,
     DrainedRows,
     Note,
     Place,
@@ -29,6 +30,7 @@ from demand_maint._storage.drain_rows import (
     record_rows,
     stamps_at,
     unread,
+    unread_room,
     written_order,
 )
 from demand_maint._storage.journal import JOURNAL, LOCK_NAME, WORDS_NAME
@@ -153,6 +155,10 @@ class Drain:
         except FileNotFoundError:
             self._stamps.pop(directory, None)
             return False
+    def room(self) -> int:
+        """Upper bound of the rows that were not read, in segments known so far."""
+        return sum(unread_room(segment) for writer in self._writers.values() for segment in writer.segments.values())
+
         now = self._clock.now() * 1e9
         # two changes within one tick of the file system's clock have one stamp: trust it once it is old enough
         same = self._stamps.get(directory) == stamp
@@ -301,10 +307,7 @@ class Drain:
             return
         writer.words_size = len(data)
         places, writer.schemas = read_words(data)
-        codes = np.full(max(places) + 1, -1, dtype=np.int64)
-        known = writer.codes[: len(codes)]
-        codes[: len(known)] = known
-        writer.codes, writer.places = codes, places
+        writer.places = places
 
     def _with_places(self, writer: WriterState, rows: Rows, observed: Floats, before: Floats) -> DrainedRows:
         """Give rows the root's place codes; those whose place is not written down are left out."""
@@ -312,22 +315,17 @@ class Drain:
         if not len(local):
             return DrainedRows(writer.name, rows, local, observed, before)
         top = int(local.max())
-        if top >= len(writer.codes) or (writer.codes[local] < 0).any():
-            writer.words_size = -1
-            self._read_words(writer)
-            if top >= len(writer.codes):
-                grown = np.full(top + 1, -1, dtype=np.int64)
-                grown[: len(writer.codes)] = writer.codes
-                writer.codes = grown
-            for code in np.unique(local):
-                if writer.codes[code] < 0 and int(code) in writer.places:
-                    writer.codes[code] = self.code_of(writer.places[int(code)])
-        table = writer.codes[: top + 1]
-        place = table.astype(np.uint32)[local]
-        if (table < 0).any() and (table[local] < 0).any():
-            good = table[local] >= 0
-            _log.warning("place_unknown", writer=writer.name, rows=int((~good).sum()))
-            rows, place, observed, before = chosen(rows, good), place[good], observed[good], before[good]
+        if top >= len(writer.codes):
+            more = np.full(top + 1 - len(writer.codes), UNKNOWN, dtype=np.uint32)
+            writer.codes = np.concatenate([writer.codes, more])
+        place = writer.codes.take(local)
+        if int(place.max()) == UNKNOWN:
+            self._learn_places(writer, np.unique(local[place == UNKNOWN]))
+            place = writer.codes.take(local)
+            if int(place.max()) == UNKNOWN:
+                good = place != UNKNOWN
+                _log.warning("place_unknown", writer=writer.name, rows=int((~good).sum()))
+                rows, place, observed, before = chosen(rows, good), place[good], observed[good], before[good]
         return DrainedRows(writer.name, rows, place, observed, before)
 
     def _read_writer(self, writer: WriterState, stamp: float) -> Iterator[DrainedRows]:
@@ -348,6 +346,14 @@ class Drain:
             yield from records
         elif len(records) + len(blocks) == 1:
             yield blocks[0]
+    def _learn_places(self, writer: WriterState, new: NDArray[np.uint32]) -> None:
+        """Give the places of these codes of a writer codes of the root, as far as they are written down."""
+        writer.words_size = -1
+        self._read_words(writer)
+        for code in new.tolist():
+            if code in writer.places:
+                writer.codes[code] = self.code_of(writer.places[code])
+
         else:
             yield from in_order([*blocks, *records])
 

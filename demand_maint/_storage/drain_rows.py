@@ -14,6 +14,7 @@ from demand_maint._storage.segments import (
     RECORD_BYTES,
     Rows,
     SegmentHead,
+    alike,
     chosen,
     committed_end,
     has_block,
@@ -25,6 +26,7 @@ from demand_maint._storage.segments import (
 from demand_maint.core.observations import VOID
 
 __all__ = [
+    "UNKNOWN",
     "DrainedRows",
     "Note",
     "Place",
@@ -40,11 +42,14 @@ __all__ = [
     "record_rows",
     "stamps_at",
     "unread",
+    "unread_room",
     "written_order",
 ]
 
 Place = int | str
+UNKNOWN = 0xFFFFFFFF  # the code of a place that was not looked up yet
 _AHEAD = 64
+_LEAST_BYTES = 28  # of a row in a block
 # rows from, to; when they were read, and when their writer had been read before (0: never)
 Span = tuple[int, int, float, float]
 
@@ -104,7 +109,7 @@ class WriterState:
 
     name: str
     segments: dict[str, Segment] = field(default_factory=dict)
-    codes: NDArray[np.int64] = field(default_factory=lambda: np.full(FIRST_CODE, -1, dtype=np.int64))
+    codes: NDArray[np.uint32] = field(default_factory=lambda: np.full(FIRST_CODE, UNKNOWN, dtype=np.uint32))
     places: dict[int, Place] = field(default_factory=dict)
     schemas: dict[int, tuple[str, ...]] = field(default_factory=dict)
     words_size: int = -1
@@ -146,7 +151,7 @@ def stamps_at(
         low, high = int(at[0]), int(at[-1])
         for start, end, stamp, since in reversed(stamps):
             if start <= low and high < end and low <= high:  # one span tells of all, as it does of what was just read
-                return np.full(len(at), stamp), np.full(len(at), since)
+                return alike(stamp, len(at)), alike(since, len(at))
     read = np.full(len(at), np.nan if default is None else default[0])
     before = np.full(len(at), 0.0 if default is None else default[1])
     table = np.array(stamps, dtype=np.float64).reshape(-1, 4)
@@ -191,7 +196,9 @@ def record_rows(segment: Segment, indices: NDArray[np.int64]) -> tuple[Rows, NDA
 
 def written_order(at: NDArray[np.int64]) -> slice | NDArray[np.int64]:
     """Return what brings rows that lie `at` these bytes into the order in which they were written."""
-    return np.argsort(at, kind="stable") if len(at) and (at[1:] < at[:-1]).any() else slice(None)
+    if len(at) and at.strides != (0,) and (at[1:] < at[:-1]).any():
+        return np.argsort(at, kind="stable")
+    return slice(None)
 
 
 def in_order(parts: list[DrainedRows]) -> list[DrainedRows]:
@@ -217,3 +224,10 @@ def unread(segment: Segment, *, dead: bool) -> bool:
     if at < capacity and (is_committed(data, at) or committed_end(data, at, min(capacity, at + _AHEAD)) > at):
         return True
     return any(is_committed(data, hole) for hole in segment.cursor.holes)
+
+
+def unread_room(segment: Segment) -> int:
+    """How many rows behind the cursor a segment has room for, were they the smallest."""
+    if segment.is_records:
+        return segment.head.capacity - segment.cursor.done
+    return (len(segment.data) - segment.cursor.done) // _LEAST_BYTES

@@ -230,7 +230,8 @@ class ObservationStore:
             self._buffer = self._load_buffer()
         for part in self.drain_reader.read(now):
             if len(part.rows) and part.rows.kind[0] != ACTUAL:  # truths mostly find their rows there
-                self.buffer.reserve(len(part.rows))
+                self.buffer.reserve(max(len(part.rows), ahead - read))
+            read += len(part.rows)
             for events in self._chunks(part, _GENTLE_CHUNK if gentle else _CHUNK):
                 matured += self._ingest(self.buffer, events)
                 self._unsaved += len(events)
@@ -240,6 +241,7 @@ class ObservationStore:
             matured += self.metrics.apply(self.buffer.assume_zero(now))
         if self._buffer is not None:
             self._forget_old(now)
+        ahead, read = self.drain_reader.room(), 0
         return matured
 
     def _chunks(self, part: DrainedRows, size: int) -> Iterator[Events]:

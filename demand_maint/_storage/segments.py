@@ -30,6 +30,7 @@ __all__ = [
     "RECORD_BYTES",
     "Rows",
     "SegmentHead",
+    "alike",
     "block_bytes",
     "block_offsets",
     "chosen",
@@ -120,6 +121,11 @@ class Rows:
         return len(self.time)
 
 
+def alike(value: Any, count: int, dtype: Any = np.float64) -> NDArray[Any]:
+    """`count` times the same number, in the memory of one."""
+    return np.broadcast_to(np.array(value, dtype=dtype), (count,))
+
+
 def read_records(data: memoryview, start: int, stop: int) -> NDArray[np.void]:
     """Slots `start` to `stop` of a ``records`` segment, as an array of `RECORD` over the mapped bytes."""
     return np.frombuffer(data, dtype=RECORD, count=stop - start, offset=HEADER_BYTES + start * RECORD_BYTES)
@@ -130,26 +136,20 @@ def committed_end(data: memoryview, start: int, capacity: int) -> int:
     end = start
     while start < capacity:
         stop = min(start + _CHUNK, capacity)
-        words = np.frombuffer(data, dtype=RECORD, count=stop - start, offset=HEADER_BYTES + start * RECORD_BYTES)[
-            "time"
-        ]
-        done = np.flatnonzero(words.view(np.uint64) if words.flags.c_contiguous else _bits(words))
-        if not len(done):
-            break
-        end = start + int(done[-1]) + 1
-        if end < stop:
-            break
-        start = stop
+        if is_committed(data, stop - 1):
+            end = start = stop
+            continue
+        words = np.frombuffer(
+            data, dtype=np.uint64, count=(stop - start) * 4, offset=HEADER_BYTES + start * RECORD_BYTES
+        )
+        done = np.flatnonzero(words[3::4])
+        return start + int(done[-1]) + 1 if len(done) else end
     return end
 
 
 def is_committed(data: memoryview, slot: int) -> bool:
     """Whether a slot of a ``records`` segment has its commit word."""
     return bool(_WORD.unpack_from(data, HEADER_BYTES + slot * RECORD_BYTES + RECORD_BYTES - 8)[0])
-
-
-def _bits(words: NDArray[np.float64]) -> NDArray[np.uint64]:
-    return np.ascontiguousarray(words).view(np.uint64)
 
 
 def block_offsets(rows: int, members: int, features: int) -> tuple[int, int, int, int, int, int, int]:
@@ -223,8 +223,9 @@ def read_blocks(data: memoryview, at: int, *, over_holes: bool = False) -> tuple
         begins = np.concatenate(offsets)
         rows_of_shape = _columns(data, begins)
         out.append(rows_of_shape)
-        starts.append(np.repeat(begins, len(rows_of_shape) // len(begins)))
-    return out, np.concatenate(starts) if starts else np.empty(0, dtype=np.int64), at
+        starts.append(_each(begins, len(rows_of_shape) // len(begins)))
+    where = starts[0] if len(starts) == 1 else np.concatenate(starts) if starts else np.empty(0, dtype=np.int64)
+    return out, where, at
 
 
 def _alike(data: memoryview, at: int, length: int) -> int:
@@ -272,17 +273,22 @@ def _columns(data: memoryview, begins: NDArray[np.int64]) -> Rows:
     heads = np.ascontiguousarray(raw[:, :_HEAD_BYTES]).view(np.uint32)
     return Rows(
         column(place, 4 * rows, np.uint32),
-        np.full(total, version, dtype=np.uint16),
-        np.full(total, kind, dtype=np.uint8),
+        alike(version, total, np.uint16),
+        alike(kind, total, np.uint8),
         column(predicted, 8 * rows, np.float64),
         column(actual, 8 * rows, np.float64),
         column(time, 8 * rows, np.float64),
-        np.repeat(2 * heads[:, 2].astype(np.int64), rows),
+        _each(2 * heads[:, 2].astype(np.int64), rows),
         column(member, 4 * rows * members, np.float32).reshape(total, members) if members else None,
-        np.repeat(heads[:, 3], rows),
+        _each(heads[:, 3], rows),
         column(feature, 4 * rows * features, np.float32).reshape(total, features) if features else None,
         tail >> 8,
     )
+
+
+def _each(values: NDArray[Any], rows: int) -> NDArray[Any]:
+    """Each of the values of blocks for each of their rows."""
+    return alike(values[0], rows, values.dtype) if len(values) == 1 else np.repeat(values, rows)
 
 
 def chosen(rows: Rows, here: Any) -> Rows:
@@ -341,12 +347,12 @@ def to_events(
     observed_from: NDArray[np.float64],
 ) -> Events:
     """Events for the buffer, from rows whose places and slots have been worked out."""
-    through_handle = rows.kind == SERVED
-    if not through_handle.any():
+    kinds = rows.kind[:1] if rows.kind.strides == (0,) else rows.kind
+    if not (kinds == SERVED).any():
         return Events(place, slot, rows.kind, rows.version, rows.predicted, rows.actual, observed_at, observed_from)
     members = rows.members if rows.members is not None else np.empty((len(rows), 0), dtype=np.float32)
     snapshot = rows.snapshot if rows.snapshot is not None else np.zeros(len(rows), dtype=np.uint32)
-    actual = np.where(through_handle, np.nan, rows.actual)
+    actual = np.where(rows.kind == SERVED, np.nan, rows.actual)
     return Events(
         place, slot, rows.kind, rows.version, rows.predicted, actual, observed_at, observed_from,
         rows.actual, snapshot, members,

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from demand_maint.core.rounds import Rounds, find_rounds
+
 __all__ = ["HOUR", "Cells", "HourTable", "Layout"]
 
 HOUR = 3600
@@ -22,7 +24,7 @@ class Cells:
     few, one per cell that they touch.
     """
 
-    __slots__ = ("_counts", "_index", "_length", "dense", "first", "hours", "places", "rows", "width")
+    __slots__ = ("_counts", "_index", "_length", "_rounds", "dense", "first", "hours", "places", "rows", "width")
 
     def __init__(self, place: NDArray[Any], slot: Ints) -> None:
         self.rows = len(slot)
@@ -31,13 +33,17 @@ class Cells:
         count = last - self.first + 1
         self.dense = count * self.width <= max(_SPARSE * self.rows, 4096)
         self._counts: Floats | None = None
+        self._rounds: Rounds | None = None
         if self.dense:
             self.hours = np.arange(self.first, last + 1)
-            self._index = place.astype(np.intp)
-            if count > 1:
-                self._index += (_hours(slot) - self.first) * self.width
+            hour = _hours(slot) - self.first if count > 1 else np.zeros(self.rows, dtype=np.int64)
             self._length = count * self.width
             self.places: Ints | None = None
+            self._rounds = find_rounds(place, hour)
+            if self._rounds is None:
+                self._index = place.astype(np.intp)
+                if count > 1:
+                    self._index += hour * self.width
             return
         cell = (_hours(slot) - self.first) * self.width + place
         cells, self._index = np.unique(cell, return_inverse=True)
@@ -49,16 +55,26 @@ class Cells:
     def counts(self) -> Floats:
         """Rows per cell."""
         if self._counts is None:
-            self._counts = np.bincount(self._index, minlength=self._length).astype(np.float64)
+            if self._rounds is not None:
+                self._counts = self.sum(np.broadcast_to(np.float64(1.0), (self.rows,)))
+            else:
+                self._counts = np.bincount(self._index, minlength=self._length).astype(np.float64)
         return self._counts
 
     def sum(self, values: NDArray[Any]) -> Floats:
         """Sum of `values`, one per row, per cell."""
+        if self._rounds is not None:
+            out = np.zeros((len(self.hours), self.width))
+            self._rounds.fold(values, np.add, out)
+            return out.reshape(-1)
         # weighted, so that the result is float64 whatever its stub says
         return np.asarray(np.bincount(self._index, values, self._length), dtype=np.float64)
 
     def extreme(self, values: Floats, operate: Any, table: Floats) -> None:
         """Widen `table`, one value per cell, by `values`."""
+        if self._rounds is not None:
+            self._rounds.fold(values, operate, table.reshape(len(self.hours), self.width))
+            return
         known = table.take(self._index)
         better = np.flatnonzero(values < known if operate is np.minimum else values > known)
         if len(better):

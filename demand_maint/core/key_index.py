@@ -14,7 +14,10 @@ Rows = NDArray[np.int64]
 
 def make_keys(place: NDArray[np.uint32], slot: NDArray[np.int64]) -> Keys:
     """One number per (place, slot): the slot's epoch second above, the place code below, so that keys sort by time."""
-    return (slot.astype(np.uint64) << np.uint64(32)) | place
+    keys = slot.astype(np.uint64)
+    keys <<= np.uint64(32)
+    keys |= place
+    return keys
 
 
 def split_keys(keys: Keys) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
@@ -78,6 +81,15 @@ class KeyIndex:
             if low <= run.last and high >= run.first:
                 run.find(keys, out)
         return out
+
+    def stretch(self, keys: Keys) -> slice | None:
+        """Rows of ascending `keys` where they follow each other as the keys do; ``None`` elsewhere."""
+        low, high = int(keys[0]), int(keys[-1])
+        for run in self._runs:
+            if run.first <= low and high <= run.last and run.end >= 0:
+                start = run.stretch(keys)
+                return None if start < 0 else slice(run.begin + start, run.begin + start + len(keys))
+        return None
 
     def row_of(self, key: int) -> int:
         """Row of one key, -1 where unknown."""
@@ -150,11 +162,17 @@ class _Run:
     def rows(self) -> Rows:
         return self._rows if self._rows is not None else np.arange(self.begin, self.begin + self.used, dtype=np.int64)
 
-    def find(self, keys: Keys, out: Rows) -> None:
+    def stretch(self, keys: Keys) -> int:
+        """Return where `keys` stand one after the other, -1 where they do not."""
         mine = self.keys[: self.used]
         start = int(np.searchsorted(mine, keys[0]))
-        stretch = mine[start : start + len(keys)]
-        if len(stretch) == len(keys) and (stretch == keys).all():  # the same places reported then as now
+        found = mine[start : start + len(keys)]
+        return start if len(found) == len(keys) and (found == keys).all() else -1
+
+    def find(self, keys: Keys, out: Rows) -> None:
+        mine = self.keys[: self.used]
+        start = self.stretch(keys)
+        if start >= 0:  # the same places reported then as now
             at = np.arange(start, start + len(keys))
             out[:] = at + self.begin if self._rows is None else self._rows[at]
             return

@@ -11,6 +11,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from demand_maint.core.hour_table import Cells, HourTable
+from demand_maint.core.observation_events import is_uniform
 from demand_maint.core.records import MaturedBatch
 from demand_maint.core.view import SUM_FIELDS
 
@@ -194,9 +195,8 @@ def _by_version(version: NDArray[Any]) -> list[tuple[int, Any]]:
     """Versions in a batch, each with the rows that carry it; a slice where there is only one."""
     if not len(version):
         return []
-    first = version[0]
-    if (version == first).all():
-        return [(int(first), slice(None))]
+    if is_uniform(version):
+        return [(int(version[0]), slice(None))]
     return [(int(number), np.flatnonzero(version == number)) for number in np.unique(version)]
 
 

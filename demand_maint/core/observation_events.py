@@ -1,19 +1,25 @@
 """What was logged, and what it changed: events in, outcomes out."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from demand_maint.core.records import MaturedBatch
 
-__all__ = ["ACTUAL", "PAIR", "PREDICTION", "SERVED", "VOID", "Events", "Outcome", "Truths"]
+__all__ = ["ACTUAL", "PAIR", "PREDICTION", "SERVED", "VOID", "Events", "Outcome", "Truths", "is_uniform"]
 
 VOID, PAIR, PREDICTION, ACTUAL, SERVED = range(5)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Codes = NDArray[np.uint32]
+
+
+def is_uniform(values: NDArray[Any]) -> bool:
+    """Whether all of the values (at least one) are the same; those that share one place in memory are not looked at."""
+    return values.strides == (0,) or bool((values == values[0]).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,5 +88,5 @@ class Outcome:
     repeated: tuple[Codes, Ints] | None = None
     invalid: tuple[Codes, Ints] | None = None
     counts: dict[str, int] = field(default_factory=dict)
-    # every row new, complete and predicted: `added`, `predicted`, `expected` and `truths` are about the same rows
+    # every truth is a row's first: `added`, `truths` and, where there, `predicted` and `expected` are about the same rows
     all_new: bool = False

@@ -16,7 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demand_maint.core.key_index import KeyIndex, make_keys, split_keys
-from demand_maint.core.observation_events import ACTUAL, PAIR, PREDICTION, SERVED, VOID, Events, Outcome, Truths
+from demand_maint.core.observation_events import (
+    ACTUAL,
+    PAIR,
+    PREDICTION,
+    SERVED,
+    VOID,
+    Events,
+    Outcome,
+    Truths,
+    is_uniform,
+)
 from demand_maint.core.records import MaturedBatch
 from demand_maint.core.row_state import RowState, grown, joined_batches
 from demand_maint.core.timegrid import TimeGrid
@@ -92,17 +102,17 @@ class RowBuffer:
 
     def ingest(self, events: Events) -> Outcome:
         """Take events in; whatever they change is told, nothing else is."""
-        quick = self._ingest_new_pairs(events)
+        quick = self._ingest_new_pairs(events) or self._ingest_awaited(events)
         return quick if quick is not None else self._ingest_any(events)
 
     def _ingest_new_pairs(self, events: Events) -> Outcome | None:
         """Complete pairs in order of time, each key new: nothing to look up but the season before."""
-        if not len(events) or events.served is not None or not (events.kind == PAIR).all():
+        if not len(events) or events.served is not None or events.kind[0] != PAIR or not is_uniform(events.kind):
             return None
         keys = make_keys(events.place, events.slot)
         if int(keys[0]) <= self._index.newest or int(events.slot[0]) < self.floor:
             return None
-        if not (keys[1:] > keys[:-1]).all() or not np.isfinite(events.predicted + events.actual).all():
+        if not (keys[1:] > keys[:-1]).all() or not _all_finite(events.predicted, events.actual):
             return None
         if int(events.slot[-1]) >= int(events.slot[0]) + self._season:
             return None
@@ -124,7 +134,7 @@ class RowBuffer:
             events.actual,
             naive,
             np.empty((len(events), 0), dtype=np.float32),
-            np.zeros(len(events), dtype=np.uint32),
+            np.broadcast_to(np.uint32(0), (len(events),)),
             events.observed_at,
         )
         late = self._late(events.slot, events.observed_from)
@@ -133,9 +143,58 @@ class RowBuffer:
             predicted=(events.place, events.slot, events.version),
             expected=(events.place, events.slot),
             truths=Truths(events.place, events.slot, events.actual, late, events.actual),
-            counts={"records": len(events), "late": int(late.sum())},
+            counts={"records": len(events), "late": int(np.count_nonzero(late))},
             all_new=True,
         )
+
+    def _ingest_awaited(self, events: Events) -> Outcome | None:
+        """Truths in order of time of predictions that wait for them, logged in that order as well: nothing is replaced."""
+        if not len(events) or events.served is not None or not is_uniform(events.kind):
+            return None
+        if events.kind[0] not in (ACTUAL, PAIR) or int(events.slot[0]) < self.floor:
+            return None
+        keys = make_keys(events.place, events.slot)
+        rows = self._index.stretch(keys) if (keys[1:] > keys[:-1]).all() else None
+        if rows is None or not is_uniform(self._flags[rows]):
+            return None
+        flags = int(self._flags[rows.start])
+        # a pair completes what was served; of any other prediction it may be a new one
+        if flags not in ((_PREDICTED, _PREDICTED | _SERVED) if events.kind[0] == ACTUAL else (_PREDICTED | _SERVED,)):
+            return None
+        if not _all_finite(events.actual, events.actual if events.kind[0] == ACTUAL else events.predicted):
+            return None
+        place, slot, actual = events.place, events.slot, events.actual
+        self._actual[rows] = actual
+        self._observed[rows] = events.observed_at
+        self._flags[rows] = flags | _KNOWN  # last, since others may be reading
+        naive = self._naive[rows] = self._find_naive(place, slot)
+        late = self._late(slot, events.observed_from)
+        out = Outcome(
+            truths=Truths(place, slot, actual, late, actual),
+            counts={"records": len(events), "late": int(np.count_nonzero(late))},
+        )
+        if flags & _SERVED:
+            added = self._batch(place, slot, self._values(np.arange(rows.start, rows.stop)))
+        else:
+            predicted = self._predicted[rows].copy()
+            nothing = np.empty((len(events), 0), dtype=np.float32), np.broadcast_to(np.uint32(0), (len(events),))
+            added = MaturedBatch(
+                place,
+                slot,
+                self._version[rows].copy(),
+                predicted,
+                predicted,
+                actual,
+                naive,
+                *nothing,
+                events.observed_at,
+            )
+        leaning = self._restate_leaning(place, slot, np.ones(len(events), dtype=bool), np.arange(rows.start, rows.stop))
+        if leaning is None:
+            out.added, out.all_new = added, True
+        else:
+            out.retracted, out.added = leaning[0], joined_batches([added, leaning[1]])
+        return out
 
     def _ingest_any(self, events: Events) -> Outcome:
         counts: dict[str, int] = {"records": len(events)}
@@ -474,7 +533,10 @@ class RowBuffer:
 
     def _late(self, slot: Ints, observed_from: Floats) -> NDArray[np.bool_]:
         """Which truths came late even where they were logged right after their writer was read before."""
-        late: NDArray[np.bool_] = observed_from > slot + (self._grid.step + self._horizon)
+        patience = self._grid.step + self._horizon
+        if len(slot) and float(observed_from.max()) <= int(slot.min()) + patience:
+            return np.zeros(len(slot), dtype=bool)
+        late: NDArray[np.bool_] = observed_from > slot + patience
         return late
 
     def _conclude(self, place: Codes, slot: Ints, rows: Ints, before: RowState, since: Floats, out: Outcome) -> None:
@@ -556,6 +618,12 @@ class RowBuffer:
             self._batch(their_place, their_slot, before),
             self._batch(their_place, their_slot, self._values(rows)),
         )
+
+
+def _all_finite(first: Floats, second: Floats) -> bool:
+    """Whether all values are numbers, by their sum; one of numbers too large for that is looked at again by others."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(np.isfinite(first.sum() + second.sum()))
 
 
 def _turns(
