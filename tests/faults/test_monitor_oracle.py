@@ -69,6 +69,34 @@ class MonitorMachine(RuleBasedStateMachine):
                 self.oracle.predict(place, time, value, self.version, pair=True)
                 self.oracle.observe(place, time, value + i % 4)
 
+    @rule(
+        hour=hours,
+        count=st.integers(min_value=1, max_value=60),
+        value=values,
+        how=st.sampled_from(["plain", "handle", "pair"]),
+    )
+    def rounds_with_late_truth(self, hour: int, count: int, value: float, how: str) -> None:
+        """The predictions of many rounds are counted, then their truth comes in the same order."""
+        times = [float(self.start + (hour + i) * 3600) for i in range(count)]
+        for time in times:
+            for place in PLACES[:3]:
+                if how == "plain":
+                    self.monitor.log_prediction(place, time, value)
+                    self.oracle.predict(place, time, value, self.version)
+                else:
+                    raw, served = np.full((1, 2), value, dtype=np.float32), np.array([value + 0.5])
+                    self.monitor.journal.log_served([place], time, served, raw, 3)
+                    self.oracle.serve(place, time, value, value + 0.5, self.version)
+        self.monitor.get_model_health()
+        for i, time in enumerate(times):
+            for place in PLACES[:3]:
+                if how == "pair":
+                    self.monitor.log_prediction_vs_actual(place, time, value, value + i % 4)
+                    self.oracle.predict(place, time, value, self.version, pair=True)
+                else:
+                    self.monitor.log_actual(place, time, value + i % 4)
+                self.oracle.observe(place, time, value + i % 4)
+
     @rule(place=places, hour=hours, value=values, features=st.booleans())
     def prediction(self, place: Any, hour: int, value: float, features: bool) -> None:
         time = float(self.start + hour * 3600)
