@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demand_maint.core.hour_table import Cells, HourTable
+from demand_maint.core.metrics import add_between, reduce_between
 
 __all__ = ["FEED_FIELDS", "FeedSums"]
 
@@ -79,15 +80,10 @@ class FeedSums:
     def blocks_by_place(self, edges: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
         """Each figure over each of the B blocks between B + 1 ascending `edges` (hours); arrays of shape (P, B)."""
         table, at = self._table, np.searchsorted(self._table.hours, edges)
-        out = np.zeros((max(len(edges) - 1, 0), len(FEED_FIELDS), table.places))
-        out[:, FEED_FIELDS.index("minimum")] = np.inf
-        out[:, FEED_FIELDS.index("maximum")] = -np.inf
-        for i in range(len(out)):
-            if at[i] < at[i + 1]:
-                part = table.data[at[i] : at[i + 1]]
-                out[i] = part.sum(axis=0)
-                out[i, 2] = part[:, 2].min(axis=0)
-                out[i, 3] = part[:, 3].max(axis=0)
+        out = add_between(table.data, at)
+        for name, extreme, nothing in (("minimum", np.minimum, np.inf), ("maximum", np.maximum, -np.inf)):
+            field = FEED_FIELDS.index(name)
+            out[:, field] = reduce_between(extreme, table.data[:, field], at, nothing)
         return {name: out[:, i, :].T for i, name in enumerate(FEED_FIELDS)}
 
     def total(self, name: str) -> float:

@@ -15,7 +15,10 @@ from demand_maint.core.observation_events import is_uniform
 from demand_maint.core.records import MaturedBatch
 from demand_maint.core.view import SUM_FIELDS
 
-__all__ = ["HourlySums", "WindowSums"]
+__all__ = ["HourlySums", "WindowSums", "add_between", "reduce_between"]
+
+#: Values in a row from which a loop over blocks is quicker (`python -m benchmarks.health_check`).
+WIDE = 400
 
 
 class WindowSums(Struct, frozen=True):
@@ -89,7 +92,7 @@ class HourlySums:
         """Return sums over each of the B blocks between B + 1 ascending `edges` (hours); arrays of shape (B,)."""
         out = np.zeros((max(len(edges) - 1, 0), len(SUM_FIELDS)))
         for table in self._chosen(version):
-            out += _reduce(table.totals, np.searchsorted(table.hours, edges))
+            out += add_between(table.totals, np.searchsorted(table.hours, edges))
         return {name: out[:, i] for i, name in enumerate(SUM_FIELDS)}
 
     def blocks_by_place(self, edges: NDArray[np.int64], version: int | None = None) -> dict[str, NDArray[np.float64]]:
@@ -98,10 +101,7 @@ class HourlySums:
         places = max((table.places for table in self._tables.values()), default=0)
         out = np.zeros((max(len(edges) - 1, 0), len(SUM_FIELDS), places))
         for table in tables:
-            at = np.searchsorted(table.hours, edges)
-            for i in range(len(out)):
-                if at[i] < at[i + 1]:
-                    out[i, :, : table.places] += table.data[at[i] : at[i + 1]].sum(axis=0)
+            out[:, :, : table.places] += add_between(table.data, np.searchsorted(table.hours, edges))
         return {name: out[:, i, :].T for i, name in enumerate(SUM_FIELDS)}
 
     def versions(self, start_hour: int, end_hour: int) -> list[int]:
@@ -200,10 +200,18 @@ def _by_version(version: NDArray[Any]) -> list[tuple[int, Any]]:
     return [(int(number), np.flatnonzero(version == number)) for number in np.unique(version)]
 
 
-def _reduce(rows: NDArray[np.float64], at: NDArray[Any]) -> NDArray[np.float64]:
-    """Add up `rows` between neighbouring positions `at`; zero where they meet."""
-    out = np.zeros((max(len(at) - 1, 0), rows.shape[1]))
-    for i in range(len(out)):
-        if at[i] < at[i + 1]:
-            out[i] = rows[at[i] : at[i + 1]].sum(axis=0)
+def add_between(rows: NDArray[np.float64], at: NDArray[Any]) -> NDArray[np.float64]:
+    """Add up `rows` (N, ...) between neighbouring ascending positions `at` (B + 1,); zero where they meet; (B, ...)."""
+    return reduce_between(np.add, rows, at, 0.0)
+
+
+def reduce_between(how: np.ufunc, rows: NDArray[np.float64], at: NDArray[Any], nothing: float) -> NDArray[np.float64]:
+    """Reduce `rows` (N, ...) between neighbouring ascending positions `at` (B + 1,); `nothing` where they meet; (B, ...)."""
+    out = np.full((max(len(at) - 1, 0), *rows.shape[1:]), nothing)
+    filled = np.flatnonzero(at[1:] > at[:-1])
+    if out[:1].size > WIDE:  # numpy's reduceat goes row by row: slower than a loop over blocks where rows are wide
+        for block in filled:
+            out[block] = how.reduce(rows[at[block] : at[block + 1]], axis=0)
+    elif len(filled):
+        out[filled] = how.reduceat(rows[: at[-1]], at[filled], axis=0)
     return out
