@@ -6,7 +6,8 @@
    neighbouring days share.
 4. *Not worse* needs both: the difference is within the margin, and a difference of `HARM` margins is ruled out.
    *Worse* needs a difference above the margin, and zero ruled out. Anything else is inconclusive: noise never promotes.
-5. A rollback needs a difference that is large (`REGRESSION`) and certain at every look of the probation together.
+5. A rollback needs a difference that is large (`REGRESSION`) and certain at every look of the probation together. How much days
+   scatter, and how alike neighbours are, is also read from the days before the promotion on which both models predicted.
 """
 
 import math
@@ -39,7 +40,8 @@ NOT_WORSE_Z = 1.95
 WORSE_Z = 1.6
 LIVE_Z = 0.5  # a live test looks every day, so it asks for this much more before it promotes
 REGRESSION = 0.06
-PROBATION_Z = 4.0  # at fourteen looks; times 1 + 1 / (days - 1), because a scatter of few days is a guess
+PROBATION_Z = 5.0  # at fourteen looks; times 1 + 1 / freedom, because a scatter of few days is a guess
+PROBATION_CORRELATION = 0.4  # takes the place of `USUAL_CORRELATION`: a false rollback costs more than a day's wait
 PROBATION_DAYS = 3
 MONTH = 30 * 86400.0
 
@@ -55,6 +57,8 @@ class PairedTest(Struct, frozen=True, kw_only=True):
         Standard error of `relative`.
     correlation
         Estimated lag-one correlation of neighbouring days, never negative.
+    freedom
+        Days that the scatter is known from, less the ratios estimated; the usual scatter counts as far as the days agree with it.
     days, n
         Size of the sample.
     """
@@ -62,53 +66,78 @@ class PairedTest(Struct, frozen=True, kw_only=True):
     relative: float
     error: float
     correlation: float
+    freedom: float
     champion_mae: float
     challenger_mae: float
     days: int
     n: int
 
 
-def paired_test(pairs: PairedDays) -> PairedTest | None:
+def paired_test(
+    pairs: PairedDays, *, earlier: PairedDays | None = None, usual_correlation: float = USUAL_CORRELATION
+) -> PairedTest | None:
     """Compare two models on paired days; ``None`` where nothing can be compared.
 
     The ratio estimator of survey sampling: residuals of each day from the overall ratio, so busy days weigh more.
 
+    Parameters
+    ----------
+    earlier
+        Days before those compared; they only tell how days scatter around their own ratio.
+    usual_correlation
+        Of neighbouring days, until the data say otherwise.
+
+    Examples
+    --------
     >>> days = np.arange(4)
     >>> test = paired_test(PairedDays(days, np.full(4, 10.0), np.array([11.0, 12.0, 11.0, 12.0]), np.full(4, 24.0)))
     >>> round(test.relative, 3), test.days
     (0.15, 4)
     """
-    total, other = float(pairs.champion.sum()), float(pairs.challenger.sum())
-    days = len(pairs)
-    # an error that is next to nothing, in itself or beside the other's, is no measure for a ratio
-    if days == 0 or not math.isfinite(total) or total <= max(other * 1e-12, 1e-200):
+    found = _around_ratio(pairs)
+    if found is None:
         return None
-    relative = other / total - 1.0
-    residual = (pairs.challenger - pairs.champion * (1.0 + relative)) / (total / days)
-    squares = float(residual @ residual)
-    variance = (squares + SCATTER_DAYS * USUAL_SCATTER**2) / (max(days - 1, 0) + SCATTER_DAYS)
-    correlation = _correlation(pairs.day, residual)
+    relative, residual = found
+    day, parts = pairs.day, 1
+    before = _around_ratio(earlier) if earlier is not None and len(earlier) > 1 else None
+    if earlier is not None and before is not None:
+        residual, day, parts = np.concatenate([before[1], residual]), np.concatenate([earlier.day, day]), 2
+    squares, free = float(residual @ residual), max(len(residual) - parts, 0)
+    variance = (squares + SCATTER_DAYS * USUAL_SCATTER**2) / (free + SCATTER_DAYS)
+    correlation = _correlation(day, residual, parts, usual_correlation)
     inflation = (1.0 + correlation) / (1.0 - correlation)
-    rows = float(pairs.n.sum())
+    days, rows = len(pairs), float(pairs.n.sum())
     return PairedTest(
         relative=relative,
         error=math.sqrt(variance * inflation / days),
         correlation=correlation,
-        champion_mae=total / rows,
-        challenger_mae=other / rows,
+        freedom=free + SCATTER_DAYS * min(USUAL_SCATTER**2 * free / max(squares, 1e-200), 1.0),
+        champion_mae=float(pairs.champion.sum()) / rows,
+        challenger_mae=float(pairs.challenger.sum()) / rows,
         days=days,
         n=int(rows),
     )
 
 
-def _correlation(day: NDArray[np.int64], residual: NDArray[np.float64]) -> float:
+def _around_ratio(pairs: PairedDays) -> tuple[float, NDArray[np.float64]] | None:
+    """Relative difference of all days together, and how far each day is from it, in days of the champion's error."""
+    total, other, days = float(pairs.champion.sum()), float(pairs.challenger.sum()), len(pairs)
+    # an error that is next to nothing, in itself or beside the other's, is no measure for a ratio
+    if days == 0 or not math.isfinite(total) or total <= max(other * 1e-12, 1e-200):
+        return None
+    relative = other / total - 1.0
+    return relative, (pairs.challenger - pairs.champion * (1.0 + relative)) / (total / days)
+
+
+def _correlation(day: NDArray[np.int64], residual: NDArray[np.float64], parts: int, usual: float) -> float:
     """Lag-one correlation of neighbouring days, corrected for its small-sample bias and shrunk while days are few."""
     next_to = np.diff(day) == 1
     pairs, squares = int(next_to.sum()), float(residual @ residual)
     if pairs < 3 or squares <= 0:
-        return USUAL_CORRELATION
-    raw = float((residual[1:] * residual[:-1])[next_to].sum()) / squares * len(residual) / pairs + 1.0 / len(residual)
-    return min(max((raw * pairs + USUAL_CORRELATION * CORRELATION_DAYS) / (pairs + CORRELATION_DAYS), 0.0), 0.8)
+        return usual
+    size = len(residual)
+    raw = float((residual[1:] * residual[:-1])[next_to].sum()) / squares * size / pairs + parts / size
+    return min(max((raw * pairs + usual * CORRELATION_DAYS) / (pairs + CORRELATION_DAYS), 0.0), 0.8)
 
 
 def gate_verdict(pairs: PairedDays, policy: PolicyConfig, *, reference: float | None = None) -> GateVerdict:
@@ -164,15 +193,16 @@ def probation_verdict(
     Parameters
     ----------
     pairs
-        The *previous* champion's errors as `champion`, the new one's as `challenger`.
+        The *previous* champion's errors as `champion`, the new one's as `challenger`; days before `since_day` only tell the scatter.
     since_day, today
         The promotion's local day and today's.
     """
     days = pairs.matured(since=since_day, before=today, coverage=policy.coverage)
-    test = paired_test(days)
+    earlier = pairs.matured(before=since_day, coverage=policy.coverage) if since_day is not None else None
+    test = paired_test(days, earlier=earlier, usual_correlation=PROBATION_CORRELATION)
     if test is None or test.days < PROBATION_DAYS:
         return _stated("inconclusive", ("too_few_days",), "live", test)
-    certain = PROBATION_Z * (1.0 + 1.0 / (test.days - 1)) * test.error
+    certain = PROBATION_Z * (1.0 + 1.0 / test.freedom) * test.error
     if test.relative > max(REGRESSION, policy.margin) and test.relative > certain:
         return _stated("worse", ("paired_daily", "probation"), "live", test)
     if test.days >= policy.probation_days:

@@ -45,13 +45,13 @@ def live_outcome(pairs: PairedDays, policy: PolicyConfig = POLICY) -> tuple[str,
     return "inconclusive", len(pairs)
 
 
-def probation_outcome(pairs: PairedDays, policy: PolicyConfig = POLICY) -> tuple[str, int]:
-    """Ask every day of a probation; the first word and the day it came."""
-    for today in range(1, len(pairs) + 1):
-        verdict = probation_verdict(pairs, policy, today=today)
+def probation_outcome(pairs: PairedDays, policy: PolicyConfig = POLICY, since: int = 0) -> tuple[str, int]:
+    """Ask every day of a probation that began on day `since`; the first word and the day it came."""
+    for today in range(since + 1, len(pairs) + 1):
+        verdict = probation_verdict(pairs, policy, since_day=since, today=today)
         if verdict.verdict != "inconclusive":
-            return verdict.verdict, today
-    return "inconclusive", len(pairs)
+            return verdict.verdict, today - since
+    return "inconclusive", len(pairs) - since
 
 
 def share(outcomes: Sequence[str], word: str) -> float:
@@ -112,12 +112,34 @@ def test_noise_is_inconclusive(trials: int) -> None:
     assert share(worse, "not_worse") <= 0.1
 
 
-@pytest.mark.parametrize(("scatter", "correlation"), [(0.04, 0.0), (0.04, 0.5), (0.08, 0.3), (0.15, 0.0)])
-def test_a_good_deploy_is_not_rolled_back(trials: int, scatter: float, correlation: float) -> None:
+@pytest.mark.parametrize("candidacy", [0, 8])
+@pytest.mark.parametrize(
+    ("scatter", "correlation"), [(0.04, 0.0), (0.04, 0.5), (0.08, 0.3), (0.15, 0.0), (0.15, 0.3), (0.3, 0.0)]
+)
+def test_a_good_deploy_is_not_rolled_back(trials: int, scatter: float, correlation: float, candidacy: int) -> None:
     """An equal model survives its probation in at least 98 % of deploys, noisy and correlated streams included."""
     rng = np.random.default_rng(13)
-    outcomes = [probation_outcome(stream(rng, 14, scatter=scatter, correlation=correlation))[0] for _ in range(trials)]
+    outcomes = []
+    for _ in range(trials):
+        pairs = stream(rng, 14 + candidacy, scatter=scatter, correlation=correlation)
+        outcomes.append(probation_outcome(pairs, since=candidacy)[0])
     assert share(outcomes, "worse") <= 0.02
+
+
+def test_the_days_before_a_promotion_only_tell_the_scatter() -> None:
+    """Bad days as a candidate do not count against a champion, but wild ones make a rollback wait."""
+    calm = np.full(8, 100.0)
+    wild = 100.0 * np.array([0.4, 1.6, 0.5, 1.5, 0.4, 1.6, 0.5, 1.5])
+    verdicts = {}
+    for name, before in (("calm", calm), ("bad", 1.5 * calm), ("wild", wild)):
+        pairs = PairedDays(
+            np.arange(12), np.full(12, 100.0), np.concatenate([before, [128.0, 122.0, 126.0, 124.0]]), np.full(12, 24.0)
+        )
+        verdicts[name] = probation_verdict(pairs, POLICY, since_day=8, today=12)
+    assert verdicts["calm"].verdict == verdicts["bad"].verdict == "worse"
+    assert verdicts["wild"].verdict == "inconclusive"
+    assert {verdict.relative for verdict in verdicts.values()} == {0.25}
+    assert verdicts["wild"].days == 4
 
 
 @pytest.mark.parametrize("scatter", [0.04, 0.08])
