@@ -53,8 +53,8 @@ class Leading:
         if lock is None and (save or store.has_new() or store.due(now, SAVE_SECONDS)):
             lock = MaintainerLock(self._door, who="monitor", clock=self._clock)
             own = lock.try_acquire()
-        lead = lock is not None and lock.held
         try:
+            lead = lock is not None and lock.held
             matured = store.drain(now, lead=lead, gentle=gentle)
             self._counted()
             if lead:

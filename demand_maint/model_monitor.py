@@ -402,7 +402,7 @@ class ModelMonitor:
     def _opened(self) -> ObservationStore:
         """Return the store with its saved sums taken over and every tracker in its place."""
         store = self._store
-        if len(store.metrics.trackers) < len(self._trackers):
+        if not store.opened or len(store.metrics.trackers) < len(self._trackers):
             with self._state:
                 store.open(self._trackers)
                 for name in self._trackers.keys() - store.metrics.trackers.keys():

@@ -5,7 +5,7 @@ crc32, and when that writer had been read before: one JSON array per line, ``[st
 (without the last in files of earlier releases). Only the leader writes those lines; a reader without the lock follows them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -66,6 +66,11 @@ class Drain:
         The root's door.
     places
         Place ids by dense code; grows as new ones are met.
+
+    Attributes
+    ----------
+    rest
+        Called between two segments, for those who want to give way.
     """
 
     def __init__(self, door: Door, places: list[Place]) -> None:
@@ -74,6 +79,7 @@ class Drain:
         self._codes: dict[Place, int] = {place: code for code, place in enumerate(places)}
         self._writers: dict[str, WriterState] = {}
         self._cursors: dict[str, SegmentCursor] = {}
+        self.rest: Callable[[], object] = lambda: None
         self.damaged: list[str] = []
         self._finished: set[str] = set()
         self._looked: dict[str, float] = {}
@@ -138,6 +144,13 @@ class Drain:
 
     def has_new(self) -> bool:
         """Whether any writer has committed something that was not read; cheap where nothing was."""
+        try:
+            return self._finds_new()
+        except BaseException:  # what could not be looked at has to be looked at again
+            self._stamps.clear()
+            raise
+
+    def _finds_new(self) -> bool:
         if self._changed(JOURNAL):
             for name in self._door.listdir(JOURNAL):
                 self._writer(name)
@@ -148,6 +161,10 @@ class Drain:
                 return True
         return False
 
+    def room(self) -> int:
+        """Upper bound of the rows that were not read, in segments known so far."""
+        return sum(unread_room(segment) for writer in self._writers.values() for segment in writer.segments.values())
+
     def _changed(self, directory: str) -> bool:
         """Whether names may have come or gone in a directory since this was asked last."""
         try:
@@ -155,10 +172,6 @@ class Drain:
         except FileNotFoundError:
             self._stamps.pop(directory, None)
             return False
-    def room(self) -> int:
-        """Upper bound of the rows that were not read, in segments known so far."""
-        return sum(unread_room(segment) for writer in self._writers.values() for segment in writer.segments.values())
-
         now = self._clock.now() * 1e9
         # two changes within one tick of the file system's clock have one stamp: trust it once it is old enough
         same = self._stamps.get(directory) == stamp
@@ -191,9 +204,7 @@ class Drain:
         self._read_stamps(segment)
         done = segment.cursor.done
         if segment.is_records:
-            indices = np.setdiff1d(
-                np.arange(min(done, segment.head.capacity)), np.array(segment.cursor.holes, np.int64)
-            )
+            indices = np.delete(np.arange(min(done, segment.head.capacity)), segment.cursor.holes)
             rows, kept = record_rows(segment, indices)
             return [self._with_places(writer, rows, *stamps_at(segment.stamps, kept))] if len(rows) else []
         read = segment.data[: max(min(done, len(segment.data)), HEADER_BYTES)]
@@ -235,17 +246,28 @@ class Drain:
 
     def forget(self, writer: WriterState, segment: Segment) -> None:
         """Remove a sealed segment from the disk."""
+        self._finished.add(segment.path)
         writer.segments.pop(segment.path, None)
         self._cursors.pop(segment.path, None)
-        self._door.unlink(segment.path, missing_ok=True)
-        self._door.unlink(segment.path + _DRAINED, missing_ok=True)
+        self._remove(segment.path)
 
     def remove_finished(self) -> None:
         """Remove segments whose removal was interrupted."""
-        for path in self._finished:
-            self._door.unlink(path, missing_ok=True)
-            self._door.unlink(path + _DRAINED, missing_ok=True)
-        self._finished = set()
+        for path in list(self._finished):
+            self._remove(path)
+
+    def _remove(self, path: str) -> None:
+        self._door.unlink(path, missing_ok=True)
+        self._door.unlink(path + _DRAINED, missing_ok=True)
+        self._finished.discard(path)
+
+    def unsealed(self) -> set[str]:
+        """Paths of the segments whose rows are still to be taken from the journal, as far as they were read."""
+        found: set[str] = set()
+        for writer in self._door.listdir(JOURNAL):
+            names = self._door.listdir(f"{JOURNAL}/{writer}")
+            found |= {f"{JOURNAL}/{writer}/{name}" for name in names if name.endswith(".seg")}
+        return found - self._finished
 
     def remove_dead(self) -> None:
         """Remove the directories of writers that are gone and whose rows are all sealed."""
@@ -328,7 +350,31 @@ class Drain:
                 rows, place, observed, before = chosen(rows, good), place[good], observed[good], before[good]
         return DrainedRows(writer.name, rows, place, observed, before)
 
+    def _learn_places(self, writer: WriterState, new: NDArray[np.uint32]) -> None:
+        """Give the places of these codes of a writer codes of the root, as far as they are written down."""
+        writer.words_size = -1
+        self._read_words(writer)
+        for code in new.tolist():
+            if code in writer.places:
+                writer.codes[code] = self.code_of(writer.places[code])
+
     def _read_writer(self, writer: WriterState, stamp: float) -> Iterator[DrainedRows]:
+        before = [(segment, segment.progress()) for segment in writer.segments.values()]
+        try:
+            records, blocks = self._read_segments(writer, stamp)
+        except BaseException:  # what was read and not handed on is read again
+            for segment, progress in before:
+                segment.go_back(progress)
+            raise
+        if not blocks:
+            yield from records
+        elif len(records) + len(blocks) == 1:
+            yield blocks[0]
+        else:
+            yield from in_order([*blocks, *records])
+
+    def _read_segments(self, writer: WriterState, stamp: float) -> tuple[list[DrainedRows], list[DrainedRows]]:
+        """Read on in every segment of a writer; return what came from records and from blocks."""
         records: list[DrainedRows] = []
         blocks: list[DrainedRows] = []
         # the slots of a dead writer will not be filled any more
@@ -340,22 +386,10 @@ class Drain:
                 found = self._read_records(segment, stamp, since)
             else:
                 found = self._read_blocks(segment, stamp, since, dead=dead)
+            self.rest()
             if found is not None and len(found[0]):
                 (records if segment.is_records else blocks).append(self._with_places(writer, *found))
-        if not blocks:
-            yield from records
-        elif len(records) + len(blocks) == 1:
-            yield blocks[0]
-    def _learn_places(self, writer: WriterState, new: NDArray[np.uint32]) -> None:
-        """Give the places of these codes of a writer codes of the root, as far as they are written down."""
-        writer.words_size = -1
-        self._read_words(writer)
-        for code in new.tolist():
-            if code in writer.places:
-                writer.codes[code] = self.code_of(writer.places[code])
-
-        else:
-            yield from in_order([*blocks, *records])
+        return records, blocks
 
     def _read_records(self, segment: Segment, stamp: float, since: float) -> tuple[Rows, Floats, Floats] | None:
         cursor = segment.cursor

@@ -102,6 +102,14 @@ class Segment:
     def is_records(self) -> bool:
         return self.head.layout == "records"
 
+    def progress(self) -> tuple[int, list[int], list[Span], list[Span]]:
+        """Return how far it was read and what was noted of that."""
+        return self.cursor.done, list(self.cursor.holes), list(self.stamps), list(self.unnoted)
+
+    def go_back(self, progress: tuple[int, list[int], list[Span], list[Span]]) -> None:
+        """Undo what was read since `progress` was told."""
+        self.cursor.done, self.cursor.holes, self.stamps, self.unnoted = progress
+
 
 @dataclass(slots=True)
 class WriterState:

@@ -96,9 +96,13 @@ class MaintainerLock:
         latch = self._take_latch()
         if latch is None:
             return False
-        file = self._take_file()
+        file = None
+        try:
+            file = self._take_file()
+        finally:
+            if file is None:  # also where the disk failed just now: a latch that stays shut would lock everybody out
+                self._door.disk.close(latch)
         if file is None:
-            self._door.disk.close(latch)
             return False
         self._file, self._latch = file, latch
         self._write_holder(file)
@@ -158,14 +162,15 @@ class MaintainerLock:
     def _take_file(self) -> int | None:
         while True:
             descriptor = self._door.open_lock(LOCK_FILE)
+            ours = False
             try:
                 taken = self._door.disk.lock(descriptor)
-            except BaseException:
-                self._door.disk.close(descriptor)
-                raise
-            if taken and self._file_is_ours(descriptor):
+                ours = taken and self._file_is_ours(descriptor)
+            finally:
+                if not ours:
+                    self._door.disk.close(descriptor)
+            if ours:
                 return descriptor
-            self._door.disk.close(descriptor)
             if not taken:
                 return None
 
@@ -199,9 +204,10 @@ class MaintainerLock:
             "who": self._who or "maintainer",
             "command": " ".join(sys.argv)[:500],
         }
-        self._door.disk.truncate(descriptor, 0)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        self._door.disk.write(descriptor, json.dumps(facts).encode())
+        with contextlib.suppress(OSError):  # only words: a full disk must not keep the root from being maintained
+            self._door.disk.truncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            self._door.disk.write(descriptor, json.dumps(facts).encode())
 
 
 def _forget_in_child() -> None:

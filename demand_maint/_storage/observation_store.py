@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from demand_maint._storage.door import Door
 from demand_maint._storage.drain import Drain, DrainedRows
 from demand_maint._storage.journal import JOURNAL
-from demand_maint._storage.sealed import QUARANTINE, SEALED, SealedHistory
+from demand_maint._storage.sealed import QUARANTINE, SEALED, Manifest, SealedHistory
 from demand_maint._storage.segments import Rows, chosen, joined, to_events
 from demand_maint._storage.snapshots import SnapshotStore
 from demand_maint.config import Config
@@ -69,6 +69,7 @@ class ObservationStore:
         self._opened = False
         self._rebuilt = False
         self._unsaved = 0
+        self._gentle = False
         self._saved_trackers: dict[str, bytes] = {}
         self._pristine: dict[str, bytes] = {}
         self.saved_at: float | None = None
@@ -83,21 +84,32 @@ class ObservationStore:
 
     def open(self, trackers: Mapping[str, Tracker] | None = None) -> None:
         """Take over the newest saved sums, and the state of `trackers` with them; harmless when done before."""
-        if not self._opened:
-            self._opened = True
-            for name, tracker in (trackers or {}).items():
+        if self._opened:
+            return
+        for name, tracker in (trackers or {}).items():
+            if name not in self._pristine:
                 self._pristine[name] = tracker.encode()
-                self.metrics.trackers[name] = tracker
+            self.metrics.trackers[name] = tracker
+        try:
             self._restore()
+        except BaseException:  # half of it would be taken for all of it
+            self._let_go()
+            raise
+        self._opened = True
 
     def reopen(self) -> None:
         """Start again from what is on disk, as after somebody else has sealed what was being followed."""
+        self._opened = False
+        self._let_go()
+        self.open()
+
+    def _let_go(self) -> None:
+        """Know nothing."""
         self.metrics = self._fresh_metrics()
         self._buffer = None
         self._floor = 0
         self.places.clear()
         self.drain_reader = Drain(self.door, self.places)
-        self._restore()
 
     def add_tracker(self, name: str, tracker: Tracker) -> None:
         """Let `tracker` follow every row that matures from now on, from where its saved state ended."""
@@ -182,7 +194,8 @@ class ObservationStore:
         for events in self.events_since(None):
             self._ingest(buffer, events)
         sealed = [m for name in self.sealed.names() if (m := self.sealed.manifest(name)) is not None]
-        self.drain_reader.restore({}, [f"{JOURNAL}/{m.writer}/{m.segment}.seg" for m in sealed])
+        unsealed = self.drain_reader.unsealed()
+        self.drain_reader.restore({}, [path for m in sealed if (path := _segment_path(m)) not in unsealed])
 
     # draining
 
@@ -226,8 +239,10 @@ class ObservationStore:
             self.reopen()  # somebody else led meanwhile
         matured = 0
         self.drained_at = now
+        self._gentle, self.drain_reader.rest = gentle, self.rest
         if self._buffer is None and self.drain_reader.has_new():
             self._buffer = self._load_buffer()
+        ahead, read = self.drain_reader.room(), 0
         for part in self.drain_reader.read(now):
             if len(part.rows) and part.rows.kind[0] != ACTUAL:  # truths mostly find their rows there
                 self.buffer.reserve(max(len(part.rows), ahead - read))
@@ -235,14 +250,17 @@ class ObservationStore:
             for events in self._chunks(part, _GENTLE_CHUNK if gentle else _CHUNK):
                 matured += self._ingest(self.buffer, events)
                 self._unsaved += len(events)
-                if gentle:
-                    time.sleep(_PAUSE)  # hand the interpreter to the event loop
+                self.rest()
         if self.config.missing_actual == "zero" and (self._buffer is not None or self.metrics.newest_slot is not None):
             matured += self.metrics.apply(self.buffer.assume_zero(now))
         if self._buffer is not None:
             self._forget_old(now)
-        ahead, read = self.drain_reader.room(), 0
         return matured
+
+    def rest(self) -> None:
+        """Hand the interpreter to the event loop, where the last drain was told to: without it others wait for 5 ms."""
+        if self._gentle:
+            time.sleep(_PAUSE)
 
     def _chunks(self, part: DrainedRows, size: int) -> Iterator[Events]:
         """Rows as events, floored to slots, without those whose time is none."""
@@ -341,11 +359,14 @@ class ObservationStore:
     def events_since(self, start: float | None, end: float | None = None) -> Iterator[Events]:
         """Events read so far, in the order in which they were drained: sealed files that overlap the range, then journals."""
         parts: list[_Part] = []
+        unsealed = self.drain_reader.unsealed()
         for name in self.sealed.names(start, end):
             manifest = self.sealed.manifest(name)
             if manifest is None:
                 self.sealed.read(name)  # sets it aside
                 continue
+            if _segment_path(manifest) in unsealed:
+                continue  # sealing was interrupted: what was counted of it is told by the journal's cursor
             lane = f"{manifest.writer}/{manifest.segment[:1]}"
             parts.append(_Part(manifest.observed_first, manifest.observed_last, lane, manifest.segment, name, None))
         for found in self.drain_reader.reread():
@@ -417,6 +438,7 @@ class ObservationStore:
         """Keep sums, progress and trackers in one snapshot."""
         self.drain_reader.flush_all_notes()
         facts, arrays = self.metrics.state()
+        self.rest()
         trackers = {name: tracker.encode() for name, tracker in self.metrics.trackers.items()}
         trackers = {name: data for name, data in self._saved_trackers.items() if name not in trackers} | trackers
         facts |= {
@@ -431,8 +453,10 @@ class ObservationStore:
             "saved_at": now,
         }
         arrays |= {f"tracker.{name}": np.frombuffer(data, dtype=np.uint8) for name, data in trackers.items()}
+        payload = pack(facts, arrays)
+        self.rest()
+        self._snapshots.save(self._number + 1, payload)
         self._number += 1
-        self._snapshots.save(self._number, pack(facts, arrays))
         self.saved_at = now
         self._unsaved = 0
 
@@ -455,6 +479,7 @@ class ObservationStore:
         for writer, segment in finished:
             if not self.drain_reader.intact(segment):
                 self._set_aside(segment.path)
+            self.rest()
             stem = segment.path.rpartition("/")[2].removesuffix(".seg")
             for i, part in enumerate(self.drain_reader.reread_segment(writer, segment)):
                 name = self.sealed.seal(
@@ -468,6 +493,7 @@ class ObservationStore:
                     writer.schemas.get(part.rows.schema, ()),
                 )
                 made += [name] if name else []
+                self.rest()
         if finished:
             self.save(now, [segment.path for _, segment in finished])
             for writer, segment in finished:
@@ -509,6 +535,11 @@ class _Part:
     segment: str
     name: str | None
     drained: DrainedRows | None
+
+
+def _segment_path(manifest: Manifest) -> str:
+    """Path of the segment that a sealed file, which may be a part of it, was made of."""
+    return f"{JOURNAL}/{manifest.writer}/{manifest.segment.partition('.')[0]}.seg"
 
 
 def _rows_of(frame: Any) -> Rows:
