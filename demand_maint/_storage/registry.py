@@ -4,7 +4,9 @@ What serves, what served and why is the newest commit and those below it; nothin
 and durable before a commit names it, and a commit is durable before it is acknowledged.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,8 +111,11 @@ class Registry:
 
     def rollback_target(self) -> Commit | None:
         """Return the commit whose champion, base and baseline a rollback would restore."""
-        usable = (c for c in earlier_champions(self.commits()) if self.whole(c.champion))
-        return next(usable, None)
+        return next(self._rollback_targets(), None)
+
+    def _rollback_targets(self) -> Iterator[Commit]:
+        """Yield the commits that one rollback after the other would restore, nearest first."""
+        yield from (c for c in earlier_champions(self.commits()) if self.whole(c.champion))
 
     def versions(self) -> list[int]:
         """Numbers of the versions on disk, ascending."""
@@ -261,13 +266,16 @@ class Registry:
         )
 
     def retain(self, keep: int) -> list[int]:
-        """Remove all but the newest `keep` versions and those still needed; tell which. Wants the maintainer lock."""
+        """Remove all but the newest `keep` versions and those still needed; tell which. Wants the maintainer lock.
+
+        Most versions never serve, so the newest `keep` that served are kept besides, for rollbacks.
+        """
         self._require_writable()
         head = self.log.head()
         seen = (0 if head is None else head.number, keep, tuple(self.store.numbers()))
         if seen == self._retained:  # nothing came since nothing had to go; to know what is needed, models are read
             return []
-        gone = retain(self.log, self.store, self.needed_versions, keep)
+        gone = retain(self.log, self.store, partial(self.needed_versions, max(keep - 1, 1)), keep)
         self._retained = None if gone else seen
         return gone
 
@@ -287,16 +295,15 @@ class Registry:
         """Look at everything and change nothing; return what is wrong, in words."""
         return verify(self)
 
-    def needed_versions(self) -> set[int]:
-        """Versions that must not go: champion, base, previous, line-up, and what a rollback would restore."""
+    def needed_versions(self, rollbacks: int = 1) -> set[int]:
+        """Versions that must not go: champion, base, previous, line-up, and what the next `rollbacks` would restore."""
         head = self.log.head()
         if head is None:
             return set()
         needed = {head.champion, head.base, *(entry.version for entry in head.line_up)}
         if head.previous is not None:
             needed.add(head.previous)
-        target = self.rollback_target()
-        if target is not None:
+        for target in islice(self._rollback_targets(), rollbacks):
             needed |= {target.champion, target.base}
         return needed
 

@@ -232,6 +232,20 @@ def test_retention_leaves_the_root_to_its_maintainer(tmp_path: Path, write: Call
     assert deployer.retain() == []
 
 
+def test_challengers_that_never_served_push_no_former_champion_out(tmp_path: Path, write: Callable[..., Path]) -> None:
+    """However many versions came and went in between, a second rollback still goes further back."""
+    config = Config(storage=StorageConfig(keep=3))
+    deployer = ModelDeployer(tmp_path / "root", config, pool=StubInspector(Disk()), to_joblib=joblib_bytes)
+    for _ in range(4):
+        deployer.deploy(write())
+    metadata = deployer.registry.version(4).metadata
+    for number in range(9):
+        deployer.registry.add_version(b"challenger %d" % number, metadata)
+    assert deployer.retain() == [1, 5, 6, 7, 8, 9, 10]
+    assert [deployer.rollback()[0] for _ in range(3)] == [True, True, False]
+    assert deployer.registry.champion().champion == 2
+
+
 def test_status_and_history_need_no_catboost(
     tmp_path: Path, deployer: ModelDeployer, write: Callable[..., Path]
 ) -> None:
