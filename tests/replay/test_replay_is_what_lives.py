@@ -1,5 +1,6 @@
 """A replay does what production does: the same decisions, the same commits, the same served values."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +34,11 @@ def stream() -> pl.DataFrame:
     return drifting_stream(places=3, days=TRAINED + LIVED, shift_day=TRAINED + 5, shift=1.5, seed=3)
 
 
-def live(root: Path, first: Path, frame: pl.DataFrame) -> None:
+def live(root: Path, first: Path, frame: pl.DataFrame, turn: float) -> None:
     """Collect hour by hour on a virtual clock with what a runtime is made of, trainings in real children."""
     replay_from = START + TRAINED * DAY
     lead = CONFIG.horizon_seconds - HOUR
-    clock = VirtualClock(replay_from - DAY)
+    clock = VirtualClock(replay_from - math.ceil(lead / turn) * turn)
     before = frame.filter(pl.col("timestamp") < replay_from)
     demand = {(row[0], row[1]): row[2] for row in frame.iter_rows()}
     places = sorted(set(frame["place_id"].to_list()))
@@ -60,11 +61,11 @@ def live(root: Path, first: Path, frame: pl.DataFrame) -> None:
                     features.observe(place, now - HOUR, actual)
                     if now - HOUR >= replay_from:
                         parts.monitor.log_actual(place, now - HOUR, actual)
-            if now % (6 * HOUR) == 0:
+            if now % turn == 0:
                 parts.drain()
                 parts.refresh()
                 parts.publish()
-                if replay_from <= now < end:
+                if replay_from <= now < end and now % (6 * HOUR) == 0:
                     check(parts)
                     parts.drain()
                     parts.refresh()
@@ -115,13 +116,14 @@ def told(commit: Commit) -> tuple[object, ...]:
 
 
 @pytest.mark.catboost
-def test_a_live_root_and_a_replay_of_its_stream_agree(tmp_path: Path) -> None:
+@pytest.mark.parametrize("turn", [HOUR, 6 * HOUR])
+def test_a_live_root_and_a_replay_of_its_stream_agree(tmp_path: Path, turn: float) -> None:
     """Fed the same stream on a virtual clock, a runtime's parts decide, commit and serve exactly what the replay did."""
-    frame = stream()
-    report = replay(frame, ["default"], train_until=START + TRAINED * DAY, config=CONFIG, out=tmp_path / "replay")
+    frame, begin = stream(), START + TRAINED * DAY
+    report = replay(frame, ["default"], train_until=begin, config=CONFIG, out=tmp_path / "replay", refresh=turn)
     replayed = tmp_path / "replay" / "roots" / "default"
     lived = tmp_path / "live"
-    live(lived, replayed, frame)
+    live(lived, replayed, frame, turn)
     assert report.policies[0].attempts >= 2, "nothing was trained, so nothing is proved"
     assert decisions(lived) == decisions(replayed)
     commits = [[told(commit) for commit in Registry(root, read_only=True).commits()] for root in (lived, replayed)]
