@@ -77,7 +77,7 @@ class Disk:
         """Open a file or a directory for reading; a FIFO does not block."""
         return os.open(path, os.O_RDONLY | _NOFOLLOW | _NONBLOCK | _BINARY | _CLOEXEC)
 
-    def write(self, descriptor: int, data: bytes) -> None:
+    def write(self, descriptor: int, data: bytes | bytearray | memoryview) -> None:
         """Write all of `data` at the descriptor's position."""
         view = memoryview(data)
         while view:

@@ -156,10 +156,12 @@ class Door:
         finally:
             self.disk.close(descriptor)
 
-    def replace(self, rel: str, data: bytes, *, sync: bool = True) -> None:
-        """Put `data` in the place of whatever was there, in one step."""
+    def replace(self, rel: str, data: bytes | bytearray | memoryview, *, head: bytes = b"", sync: bool = True) -> None:
+        """Put `head` and `data` in the place of whatever was there, in one step."""
         target = self._safe(rel)
         with self._temporary(rel) as (descriptor, temp):
+            if head:
+                self.disk.write(descriptor, head)
             self.disk.write(descriptor, data)
             if sync:
                 self.disk.sync(descriptor)

@@ -25,11 +25,16 @@ def write_exports(door: Door, store: ObservationStore, health: dict[str, Any], c
         return
     wanted = config.monitor.export_records
     start = max(store.complete_from, store.buffer.newest_rows_from(2 * wanted))
+    store.rest()
     frame = record_frame(store, start, None)
+    store.rest()
     frame = readable(frame.tail(wanted))
+    store.rest()
     door.write_frame(EXPORT_RECORDS, frame.write_csv)
+    store.rest()
     known = frame.filter(pl.col("actual").is_finite()).select("place_id", "timestamp", "predicted", "actual")
     door.write_frame(EXPORT_TRAINING, known.write_csv)
+    store.rest()
     _write_metrics(door, health, now)
 
 

@@ -94,7 +94,9 @@ class SealedHistory:
         """Write the rows of a segment; return the file's name, ``None`` where there is nothing to keep."""
         if not len(rows):
             return None
-        used, codes = np.unique(place, return_inverse=True)
+        there = np.zeros(len(places), dtype=bool)
+        there[place] = True
+        used, codes = np.flatnonzero(there), (np.cumsum(there) - 1).take(place)
         sane = rows.time[(rows.time >= 0) & (rows.time < 4_294_000_000)]
         oldest, newest = (float(sane.min()), float(sane.max())) if len(sane) else (0.0, 0.0)
         features = _feature_names(rows, names)
@@ -109,7 +111,7 @@ class SealedHistory:
             observed_first=float(observed_at.min()),
             observed_last=float(observed_at.max()),
             sha256="",
-            places=[places[code] for code in used],
+            places=[places[code] for code in used.tolist()],
             features=features,
         )
         self._put(name, frame, manifest)

@@ -43,10 +43,10 @@ class SnapshotStore:
         self.keep = keep
         door.path(f"{self._dir}/x")  # a bad name is refused here
 
-    def save(self, number: int, payload: bytes | bytearray) -> None:
+    def save(self, number: int, payload: bytes | bytearray | memoryview) -> None:
         """Keep `payload` under `number` (0 or more), durably, and let the oldest go."""
         header = _HEADER.pack(_MAGIC, SNAPSHOT_FORMAT, 0, number, len(payload), hashlib.sha256(payload).digest())
-        self._door.replace(self._path(number), header + payload)
+        self._door.replace(self._path(number), payload, head=header)
         for old in self.numbers()[: -self.keep]:
             if old != number:
                 self._door.unlink(self._path(old), missing_ok=True)

@@ -15,7 +15,7 @@ __all__ = ["pack", "unpack"]
 FORMAT = 1
 
 
-def pack(facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytearray:
+def pack(facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> memoryview:
     """Put `facts` (JSON) and `arrays` into one buffer.
 
     >>> facts, arrays = unpack(pack({"n": 2}, {"x": np.array([1.5, 2.5])}))
@@ -29,15 +29,14 @@ def pack(facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytear
         at += _padded(array.nbytes)
     head = json.dumps({"format": FORMAT, "facts": facts, "arrays": index}, allow_nan=False).encode()
     begin = 8 + _padded(len(head))
-    out = bytearray(begin + at)
+    whole = np.zeros(begin + at, dtype=np.uint8)  # numpy's, since a bytearray is filled with the interpreter held
+    out = whole.data
     out[:8] = len(head).to_bytes(8, "little")
     out[8 : 8 + len(head)] = head
-    whole = np.frombuffer(out, dtype=np.uint8)
     for name, array in arrays.items():
         offset = begin + index[name][2]
         target = whole[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape)
         target[...] = array  # numpy copies without holding the interpreter
-    del whole
     return out
 
 

@@ -84,7 +84,7 @@ class FailpointDisk(Disk):
         self._paths[descriptor] = path
         return descriptor
 
-    def write(self, descriptor: int, data: bytes) -> None:
+    def write(self, descriptor: int, data: bytes | bytearray | memoryview) -> None:
         if self.failpoint == f"within write {site_of(self._paths[descriptor])}":
             super().write(descriptor, data[: len(data) // 2])
             self._reached(self.failpoint)

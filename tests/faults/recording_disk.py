@@ -48,7 +48,7 @@ class RecordingDisk(Disk):
     def open_lock(self, path: str) -> int:
         return self._opened(super().open_lock(path), path)
 
-    def write(self, descriptor: int, data: bytes) -> None:
+    def write(self, descriptor: int, data: bytes | bytearray | memoryview) -> None:
         inode, path = self._open[descriptor]
         offset = os.fstat(descriptor).st_size if path.endswith(".jsonl") else os.lseek(descriptor, 0, os.SEEK_CUR)
         super().write(descriptor, data)
