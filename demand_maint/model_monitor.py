@@ -182,10 +182,12 @@ class ModelMonitor:
         """Count what was logged by anybody in this root; return rows that matured.
 
         With the maintainer's lock, also seal finished segments, save the sums, write the exports and let go what is past
-        retention. In a thread other than the main one it gives way to the event loop between chunks.
+        retention. In a thread other than the main one it gives way to the event loop between chunks; where the clock is
+        moved by hand, no loop waits.
         """
         if gentle is None:
-            gentle = threading.current_thread() is not threading.main_thread()
+            in_thread = threading.current_thread() is not threading.main_thread()
+            gentle = in_thread and isinstance(self.clock, SystemClock)
         self.journal.maintain()
         self._sync_if_due()
         with self._state:
