@@ -1,7 +1,8 @@
 """Daily error streams for the detector scorecard: synthetic ones in control, and real ones of a champion on the shipped data.
 
-A stream is three arrays of one figure a day: the model's mean absolute error, the seasonal-naive forecast's, and the demand
-level; NaN where a day is missing.
+A stream is some arrays of one figure a day: the model's mean absolute error, the seasonal-naive forecast's, and the demand
+level; real ones also have surprise and turn of the demand (`core.surprise`), synthetic ones have no demand to be surprised by.
+NaN where a day is missing.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from demand_maint.core.surprise import day_surprises
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.features import DemandFeatures, seasonal_naive
 
@@ -25,6 +27,7 @@ __all__ = [
     "crossfitted_streams",
     "inject",
     "place_days",
+    "pooled_stream",
     "synthetic",
 ]
 
@@ -46,6 +49,14 @@ class Stream:
     error: Floats
     naive: Floats
     level: Floats
+    surprise: Floats | None = None
+    turn: Floats | None = None
+
+    def piece(self, start: int, end: int) -> "Stream":
+        """Return the days from `start` to before `end` as a stream of their own."""
+        part = slice(start, end)
+        surprise, turn = (None if figure is None else figure[part] for figure in (self.surprise, self.turn))
+        return Stream(self.kind, self.error[part], self.naive[part], self.level[part], surprise, turn)
 
     @property
     def years(self) -> float:
@@ -152,14 +163,37 @@ def place_days(rows: pl.DataFrame, zone: str) -> tuple[list[str], Floats, Floats
     return places, error, naive, level
 
 
+def pooled_stream(kind: str, rows: pl.DataFrame, zone: str) -> Stream:
+    """Return the stream of all places of `rows` (columns as in `crossfitted_rows`) together."""
+    _, error, naive, level = place_days(rows, zone)
+    number = TimeGrid(zone, 3600).day(rows["timestamp"].to_numpy())
+    table = rows.with_columns(pl.Series("day", number)).group_by("place_id", "day")
+    daily = table.agg(pl.len().alias("n"), pl.col("actual").abs().sum().alias("demand"))
+    judged = rows.filter(pl.col("naive").fill_nan(None).is_not_null())["timestamp"].to_numpy()
+    kept = np.unique(TimeGrid(zone, 3600).day(judged))
+    days = np.arange(number.min(), number.max() + 1)
+    counts, demand = (_by_place_and_day(daily, days, value) for value in ("n", "demand"))
+    surprise, turn = (figure[np.isin(days, kept)] for figure in day_surprises(counts, demand))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a day on which every place is closed
+        error, naive, level = (np.nanmean(table, axis=0) for table in (error, naive, level))
+    return Stream(kind, error, naive, level, surprise, turn)
+
+
+def _by_place_and_day(daily: pl.DataFrame, days: NDArray[np.int64], value: str) -> Floats:
+    places = daily["place_id"].unique().sort()
+    out = np.zeros((len(places), len(days)))
+    codes = daily["place_id"].replace_strict(places, np.arange(len(places))).to_numpy()
+    out[codes, np.searchsorted(days, daily["day"].to_numpy())] = daily[value].to_numpy()
+    return out
+
+
 def crossfitted_streams(*, days: int | None = None, iterations: int = 300, judged: int = 600) -> list[Stream]:
     """Return the bikes' stream cut into pieces, and that of all car parks together (short: 29 judged days)."""
-    bikes = place_days(crossfitted_rows("dc_bikes_hourly", days=days, iterations=iterations), "America/New_York")
-    streams = _pieces("real bikes", *(table[0] for table in bikes[1:]), judged)
-    parks = place_days(crossfitted_rows("birmingham_parking", iterations=iterations), "Europe/London")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a day on which every car park is closed
-        streams.append(Stream("real car parks, pooled", *(np.nanmean(table, axis=0) for table in parks[1:])))
+    bikes = crossfitted_rows("dc_bikes_hourly", days=days, iterations=iterations)
+    streams = _pieces(pooled_stream("real bikes", bikes, "America/New_York"), judged)
+    parks = crossfitted_rows("birmingham_parking", iterations=iterations)
+    streams.append(pooled_stream("real car parks, pooled", parks, "Europe/London"))
     return streams
 
 
@@ -184,17 +218,15 @@ def aging_streams(*, iterations: int = 300, judged: int = 600) -> list[Stream]:
         table = pl.concat(parts)
         kept.parent.mkdir(parents=True, exist_ok=True)
         table.write_parquet(kept)
-    streams = []
-    for part in table.partition_by("champion", maintain_order=True):
-        _, error, naive, level = place_days(part, "America/New_York")
-        streams.append(Stream("real bikes, never retrained", error[0], naive[0], level[0]))
-    return streams
+    return [
+        pooled_stream("real bikes, never retrained", part, "America/New_York")
+        for part in table.partition_by("champion", maintain_order=True)
+    ]
 
 
-def _pieces(kind: str, error: Floats, naive: Floats, level: Floats, judged: int) -> list[Stream]:
+def _pieces(whole: Stream, judged: int) -> list[Stream]:
     length = REFERENCE + judged
-    starts = range(0, max(len(error) - length, 0) + 1, judged)
-    return [Stream(kind, error[s : s + length], naive[s : s + length], level[s : s + length]) for s in starts]
+    return [whole.piece(start, start + length) for start in range(0, max(len(whole.error) - length, 0) + 1, judged)]
 
 
 def _frame(name: str, zone: str, step: int, days: int | None) -> tuple[pl.DataFrame, list[str]]:

@@ -12,8 +12,6 @@ from demand_maint.core.versions import Baseline
 
 __all__ = ["errors", "feature_quantiles", "make_baseline", "place_levels"]
 
-MAD_TO_SIGMA = 1.4826
-MIN_SCALE_DAYS = 5
 QUANTILES = np.linspace(0.0, 1.0, 11)
 
 
@@ -66,7 +64,7 @@ def make_baseline(
         mae=figures["mae"],
         skill=skill,
         naive_mae=naive_mae,
-        log_scale=_daily_log_scale(frame, predicted, days),
+        log_scale=None if start is None else start.log_scale,
         log_centre=None if start is None else start.log_centre,
         log_days=0 if start is None else start.log_days,
         n=len(predicted),
@@ -75,21 +73,6 @@ def make_baseline(
         until=float(stamps.max()),
         source=source,
     )
-
-
-def _daily_log_scale(frame: pl.DataFrame, predicted: NDArray[np.float64], days: NDArray[np.int64]) -> float | None:
-    actual, naive = frame["actual"].to_numpy().astype(np.float64), _naive(frame)
-    known = np.isfinite(naive)
-    if not known.any():
-        return None
-    unique, code = np.unique(days[known], return_inverse=True)
-    model = np.bincount(code, np.abs(predicted[known] - actual[known]), len(unique))
-    reference = np.bincount(code, np.abs(naive[known] - actual[known]), len(unique))
-    usable = (model > 0) & (reference > 0)
-    if usable.sum() < MIN_SCALE_DAYS:
-        return None
-    ratio = np.log(model[usable] / reference[usable])
-    return float(MAD_TO_SIGMA * np.median(np.abs(ratio - np.median(ratio))))
 
 
 def _naive(frame: pl.DataFrame) -> NDArray[np.float64]:

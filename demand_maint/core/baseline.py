@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from msgspec import structs
 
-from demand_maint.core.difficulty import log_error_against
+from demand_maint.core.difficulty import log_error_against, usual_and_spread
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import Baseline, ModelMetadata
 from demand_maint.core.view import DAY, HOUR, Floats, MetricsView, local_days
@@ -21,7 +21,6 @@ __all__ = [
     "baseline_from_metadata",
     "due_refresh",
     "first_days_baseline",
-    "log_ratio_scale",
     "refreshed_baseline",
 ]
 
@@ -35,23 +34,6 @@ REFRESH_STEP = 0.05
 REFRESH_DAYS = 28
 
 
-def log_ratio_scale(errors: Floats, naive_errors: Floats) -> float | None:
-    """Robust standard deviation of the daily log ratio of two error sums (D,), free of its slow movements.
-
-    Half the squared successive differences measure noise and leave out trends; their median makes one odd day harmless.
-
-    >>> float(round(log_ratio_scale(np.exp(np.tile([0.0, 0.2], 10)), np.ones(20)), 3))
-    0.21
-    """
-    usable = (errors > 0) & (naive_errors > 0)
-    logs = np.log(errors[usable] / naive_errors[usable])
-    if len(logs) < LEAST_DAYS:
-        return None
-    steps = np.abs(np.diff(logs)) / np.sqrt(2.0)
-    spread = np.abs(logs - np.median(logs))
-    return float(1.4826 * max(np.median(steps), min(np.median(spread), np.median(steps) * 1.5)))
-
-
 def baseline_from_days(
     days: Mapping[str, Floats], *, since: float, until: float, source: str = "holdout"
 ) -> Baseline | None:
@@ -63,14 +45,14 @@ def baseline_from_days(
     naive_total = float(days["naive_abs_error"].sum())
     own_total = float(days["abs_error_naive"].sum())
     adjusted = naive_n >= 0.5 * n and naive_total > 0 and own_total > 0
-    centre, centre_days = _log_centre(days) if adjusted else (None, 0)
+    centre, scale, log_days = _log_start(days) if adjusted else (None, None, 0)
     return structs.replace(
         Baseline(mae=float(days["abs_error"].sum()) / n),
         skill=own_total / naive_total if adjusted else None,
         naive_mae=naive_total / naive_n if adjusted else None,
-        log_scale=log_ratio_scale(days["abs_error_naive"], days["naive_abs_error"]) if adjusted else None,
+        log_scale=scale,
         log_centre=centre,
-        log_days=centre_days,
+        log_days=log_days,
         n=int(n),
         days=int((days["n"] > 0).sum()),
         since=since,
@@ -79,8 +61,11 @@ def baseline_from_days(
     )
 
 
-def _log_centre(days: Mapping[str, Floats]) -> tuple[float | None, int]:
-    """Return where the sequential test is to start from, and the days behind it (of those with at least half the usual rows)."""
+def _log_start(days: Mapping[str, Floats]) -> tuple[float | None, float | None, int]:
+    """Return centre and scale the sequential test is to start with, and the days behind them.
+
+    Days with at least half the usual rows count; few of them tell no scale.
+    """
     rows = days["naive_n"]
     enough = rows > 0.5 * np.median(rows[rows > 0])
     safe = np.where(enough, rows, np.nan)
@@ -89,11 +74,11 @@ def _log_centre(days: Mapping[str, Floats]) -> tuple[float | None, int]:
         days["naive_abs_error"] / safe,
         days["abs_actual"] / np.where(enough, days["n"], 1.0),
     )
-    values = np.sort(values[np.isfinite(values)])
+    values = values[np.isfinite(values)]
     if len(values) == 0:
-        return None, 0
-    kept = values[1:-1] if len(values) >= LEAST_DAYS else values
-    return float(kept.mean()), len(values)
+        return None, None, 0
+    centre, scale = usual_and_spread(values)
+    return centre, scale if len(values) >= LEAST_DAYS else None, len(values)
 
 
 def baseline_from_errors(

@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 
 from demand_maint.config import Config, PolicyConfig
 from demand_maint.core.baseline import FIRST_DAYS, first_days_baseline
-from demand_maint.core.difficulty import daily_series
+from demand_maint.core.difficulty import DailySeries, daily_series
 from demand_maint.core.drift import DegradationTest, Detector, DriftState, run_detector
 from demand_maint.core.feed import FeedState, feed_state
 from demand_maint.core.health_report import HealthReport, Status, VersionHealth
@@ -178,15 +178,16 @@ def _drift(
     test = DegradationTest(policy.max_false_retrains_per_year, policy.max_false_warnings_per_month)
     for value in values[:first]:
         test.update(value)
-    if baseline is not None and baseline.log_centre is not None and series.adjusted:
+    centre = _start(baseline, series)
+    if baseline is not None and centre is not None:
         weight = float(min(max(baseline.log_days, 1), 60))
         if test.summary().centre is not None:
-            test.rearm(baseline.log_centre, weight)
+            test.rearm(centre, weight)
         else:
             test = DegradationTest(
                 policy.max_false_retrains_per_year,
                 policy.max_false_warnings_per_month,
-                centre=baseline.log_centre,
+                centre=centre,
                 centre_days=weight,
                 scale=baseline.log_scale,
                 scale_days=min(weight, 28.0),
@@ -194,6 +195,16 @@ def _drift(
     elif first > 0:
         test.recentre()
     return run_detector(test, values[first:], starts[first:])
+
+
+def _start(baseline: Baseline | None, series: DailySeries) -> float | None:
+    """Return where the test starts: the baseline's centre, less what surprise and turn made of the reference days."""
+    if baseline is None or baseline.log_centre is None or not series.adjusted:
+        return None
+    if baseline.since is None or baseline.until is None:
+        return baseline.log_centre
+    reference = (series.starts > baseline.since - DAY) & (series.starts < baseline.until) & np.isfinite(series.values)
+    return baseline.log_centre - (float(series.share[reference].mean()) if reference.any() else 0.0)
 
 
 def window_health(

@@ -3,7 +3,7 @@
 Everything in here is additive, so that a correction is a subtraction and an addition, and a window is a sum over hours.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,14 +95,18 @@ class HourlySums:
             out += add_between(table.totals, np.searchsorted(table.hours, edges))
         return {name: out[:, i] for i, name in enumerate(SUM_FIELDS)}
 
-    def blocks_by_place(self, edges: NDArray[np.int64], version: int | None = None) -> dict[str, NDArray[np.float64]]:
-        """Return the same per place; arrays of shape (P, B)."""
+    def blocks_by_place(
+        self, edges: NDArray[np.int64], version: int | None = None, fields: Sequence[str] = SUM_FIELDS
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the same per place, of `fields` only; arrays of shape (P, B)."""
         tables = self._chosen(version)
         places = max((table.places for table in self._tables.values()), default=0)
-        out = np.zeros((max(len(edges) - 1, 0), len(SUM_FIELDS), places))
+        out = np.zeros((len(fields), max(len(edges) - 1, 0), places))
         for table in tables:
-            out[:, :, : table.places] += add_between(table.data, np.searchsorted(table.hours, edges))
-        return {name: out[:, i, :].T for i, name in enumerate(SUM_FIELDS)}
+            at = np.searchsorted(table.hours, edges)
+            for i, name in enumerate(fields):
+                out[i, :, : table.places] += add_between(table.data[:, SUM_FIELDS.index(name)], at)
+        return {name: values.T for name, values in zip(fields, out, strict=True)}
 
     def versions(self, start_hour: int, end_hour: int) -> list[int]:
         """Versions with rows whose truth is known in the range, ascending."""

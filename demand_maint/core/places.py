@@ -30,6 +30,7 @@ MARGIN = 0.05
 CLIP = 4.0
 #: Days that the usual noise of all places weighs in a place's own.
 PRIOR_DAYS = 10.0
+_FIELDS = ("n", "abs_error", "naive_n", "naive_abs_error")
 #: Places shown that are not drifting.
 SHOWN = 5
 
@@ -185,10 +186,10 @@ def _widening(standard: Floats) -> float:
 
 def _blocks(view: MetricsView, edges: NDArray[np.int64], split: int, champion: int | None) -> dict[str, Floats]:
     """Daily sums (P, D): the champion's own where it is tested, everybody's before."""
-    everyone = view.sums.blocks_by_place(edges[: split + 1] if champion is not None else edges, None)
+    everyone = view.sums.blocks_by_place(edges[: split + 1] if champion is not None else edges, None, _FIELDS)
     if champion is None:
         return {name: values.copy() for name, values in everyone.items()}
-    own = view.sums.blocks_by_place(edges[split:], champion)
+    own = view.sums.blocks_by_place(edges[split:], champion, _FIELDS)
     return {name: np.concatenate([everyone[name], own[name]], axis=1) for name in everyone}
 
 

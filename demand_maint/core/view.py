@@ -93,8 +93,10 @@ class SumsView(Protocol):
     def blocks(self, edges: NDArray[np.int64], version: int | None = None) -> dict[str, Floats]:
         """Return sums over each of the B blocks between B + 1 `edges`; arrays of shape (B,)."""
 
-    def blocks_by_place(self, edges: NDArray[np.int64], version: int | None = None) -> dict[str, Floats]:
-        """Return the same per place; arrays of shape (P, B)."""
+    def blocks_by_place(
+        self, edges: NDArray[np.int64], version: int | None = None, fields: Sequence[str] = SUM_FIELDS
+    ) -> dict[str, Floats]:
+        """Return the same per place, of `fields` only; arrays of shape (P, B)."""
 
     def versions(self, start_hour: int, end_hour: int) -> list[int]:
         """Return versions with rows in the range."""

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from demand_maint.core.baseline import (
     baseline_from_errors,
     baseline_from_metadata,
-    log_ratio_scale,
     refreshed_baseline,
 )
+from demand_maint.core.difficulty import usual_and_spread
 from demand_maint.core.explain import explain, explain_record
 from demand_maint.core.fdr import adjusted_p_values, discoveries, normal_tail
 from demand_maint.core.places import place_test
@@ -229,7 +229,8 @@ def test_one_odd_day_does_not_widen_the_noise() -> None:
     errors = np.exp(np.random.default_rng(7).normal(0, 0.1, 30))
     odd = errors.copy()
     odd[10] *= 10
-    assert log_ratio_scale(odd, np.ones(30)) == pytest.approx(log_ratio_scale(errors, np.ones(30)), rel=0.5)
+    usual, spread = usual_and_spread(np.log(errors))
+    assert usual_and_spread(np.log(odd)) == pytest.approx((usual, spread), abs=0.02)
 
 
 def test_metadata_gives_what_it_has() -> None:
