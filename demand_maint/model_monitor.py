@@ -42,6 +42,7 @@ from demand_maint.core.naive_view import NaiveView
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import Baseline
 from demand_maint.errors import ClosedError, InsufficientDataError
+from demand_maint.input_drift import InputDrift
 from demand_maint.judged import Judged, RegistryJudged
 from demand_maint.leading import Leading
 from demand_maint.log import get_logger
@@ -118,7 +119,9 @@ class ModelMonitor:
         self.log_prediction_vs_actual = self.journal.log
         self.log_prediction = self.journal.log_prediction
         self.log_actual = self.journal.log_actual
-        self._judged: Callable[[], Judged] = RegistryJudged(Registry(self._door, clock=self.clock, read_only=True))
+        registry = Registry(self._door, clock=self.clock, read_only=True)
+        self._judged: Callable[[], Judged] = RegistryJudged(registry)
+        self._inputs = InputDrift(registry, self.get_training_data)
         self._daily: tuple[Any, int, DailyState | None] = (None, 0, None)
         self._reports: dict[Any, HealthReport] = {}
         self._view: NaiveView | None = None
@@ -225,14 +228,17 @@ class ModelMonitor:
             Window of the figures, in whole hours that end with the current one; `status` and `needs_retrain` are always the
             decision over ``policy.window_days``.
         details
-            Add intervals, places, feed states, counters and storage.
+            Add intervals, places, feed states, changes of the inputs, counters and storage.
 
         Returns
         -------
         dict
             status, mae, baseline_mae, degradation, needs_retrain, healthy, n; undefined figures are ``None``.
         """
-        found = self.report(days, details=details).as_dict(details=details)
+        health = self.report(days, details=details)
+        if details:
+            health = msgspec.structs.replace(health, inputs=self._inputs(health, self.clock.now()))
+        found = health.as_dict(details=details)
         if found["status"] == "insufficient_data" and not self.has_log():
             found["reason"] = NO_LOG.format(root=self.root)
         if details:

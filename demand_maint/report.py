@@ -12,12 +12,12 @@ from demand_maint.clock import Clock
 from demand_maint.config import Config
 from demand_maint.core.health import HealthReport
 from demand_maint.core.page import render_page
-from demand_maint.core.psi import feature_drift
 from demand_maint.core.report_data import ReportData, Story
 from demand_maint.core.serving import ServingSnapshot
 from demand_maint.core.story import StorySources, tell_story
 from demand_maint.core.versions import ModelMetadata
 from demand_maint.errors import DemandMaintError
+from demand_maint.input_drift import changes
 from demand_maint.model_handle import SNAPSHOTS
 from demand_maint.model_manager import HybridModelManager
 
@@ -154,5 +154,4 @@ def _input_drift(manager: HybridModelManager, champion: ModelMetadata) -> dict[s
         rows = manager.monitor.get_training_data(days=manager.config.policy.window_days, min_samples=LEAST_ROWS)
     except DemandMaintError:  # too few rows, or nothing tells their features: the page does without
         return {}
-    columns = {name: rows[name].to_numpy() for name in champion.features if name in rows.columns}
-    return {drift.feature: drift.psi for drift in feature_drift(columns, champion.quantiles, champion.importances)}
+    return {drift.feature: drift.psi for drift in changes(rows, champion)}
