@@ -24,6 +24,7 @@ from demand_maint.core.answering import (
     Prediction,
     Predictor,
     RegistryLike,
+    RoundStamps,
     Seated,
     ServedJournal,
     ServingState,
@@ -95,7 +96,6 @@ class ModelHandle:
         self._registry = registry
         self._config = config if config is not None else Config()
         self._clock = clock if clock is not None else SystemClock()
-        self._grid = TimeGrid(self._config.zone, self._config.step_seconds)
         self._mixing = self._config.serving.serve == "mixture"
         self.journal = journal
         self.naive = naive
@@ -106,9 +106,9 @@ class ModelHandle:
         self._snapshot_seen = -1
         self._callbacks: list[Callable[[ServingState, ServingState | None], object]] = []
         self._swapping = threading.Lock()
-        self._read_stamp = stamp_reader(self._config.zone)
-        # a collection round shares its timestamp: the last one, its epoch second and slot, as arrays of one
-        self._round: tuple[Any, Floats, Slots] = (self, np.zeros(1), np.zeros(1, dtype=np.int64))
+        self._stamps = RoundStamps(
+            TimeGrid(self._config.zone, self._config.step_seconds), stamp_reader(self._config.zone)
+        )
         #: how often each version was dropped from a call, by (version, reason)
         self.faults: Counter[tuple[int, str]] = Counter()
         self._state: ServingState | None = None
@@ -397,7 +397,7 @@ class ModelHandle:
         """Return served values, raw values as journalled, the champion's own, and who was dropped."""
         size = len(rows)
         places = spread(place_id, size)
-        stamps, slots = self._stamps(timestamp, size)
+        stamps, slots = self._stamps.of(timestamp, size)
         mixer = state.mixer
         if mixer is None:
             served = champion = state.champion.predict(rows)
@@ -418,30 +418,8 @@ class ModelHandle:
             journal.log_served(places, stamps, served, raw, state.snapshot, rows, champion=champion)
         return served, raw, champion, dropped
 
-    def _stamps(self, timestamp: Any, size: int) -> tuple[Floats, Slots | None]:
-        """Epoch seconds (n,), and their slots where they are known already."""
-        if isinstance(timestamp, np.ndarray) and timestamp.ndim == 1 and timestamp.dtype.kind in "fiu":
-            stamps = timestamp.astype(np.float64)
-        elif isinstance(timestamp, list | tuple | np.ndarray) or hasattr(timestamp, "to_list"):
-            values = timestamp.to_list() if hasattr(timestamp, "to_list") else list(timestamp)
-            last, epoch, stamps = None, 0.0, np.empty(len(values))
-            for position, value in enumerate(values):
-                if value is not last or position == 0:
-                    last, epoch = value, self._read_stamp(value)
-                stamps[position] = epoch
-        else:
-            memo = self._round
-            if timestamp is not memo[0]:
-                one = np.array((self._read_stamp(timestamp),))
-                # one assignment of a whole tuple, so another thread never sees half of it
-                self._round = memo = (timestamp, one, self._grid.floor(one))
-            return (memo[1], memo[2]) if size == 1 else (np.full(size, memo[1][0]), np.full(size, memo[2][0]))
-        if len(stamps) != size:
-            raise ValueError(f"{len(stamps)} timestamps for {size} rows. Give one, or one per row.")
-        return stamps, None
-
     def _naive_of(self, source: NaiveSource, places: Sequence[Any], stamps: Floats, slots: Slots | None) -> Any:
-        return source(places, slots if slots is not None else self._grid.floor(stamps))
+        return source(places, slots if slots is not None else self._stamps.slots(stamps))
 
     def _report(self, version: int, reason: str) -> None:
         key = (version, reason.split(":", 1)[0])

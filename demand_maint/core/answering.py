@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from demand_maint.core.schema import FeatureSchema
 from demand_maint.core.serving import Member, Mixer
+from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import Commit, FileHashes
 
 __all__ = [
     "Prediction",
     "Predictor",
     "RegistryLike",
+    "RoundStamps",
     "Seated",
     "ServedJournal",
     "ServingState",
@@ -25,8 +27,10 @@ __all__ = [
 
 NONSENSE = 1e4  # a member this much larger than the line-up's median is no forecast
 HUGE = 1e30
+_NAN = float("nan")
 Floats = NDArray[np.float64]
 Values = NDArray[np.float32]
+Slots = NDArray[np.int64]
 
 
 class Predictor(Protocol):
@@ -156,51 +160,52 @@ def raw_values(
         Seasonal-naive forecasts of the rows.
     """
     assert state.mixer is not None
-    columns = state.mixer.snapshot.columns
+    columns, size = state.mixer.snapshot.columns, len(rows)
     dropped: dict[int, str] = {}
     found: list[Any] = []
-    unknown = np.full(len(rows), np.nan)
     for version, seat in zip(columns, state.columns, strict=True):
-        values: Any = unknown
+        values: Any = None
         try:
             if version == 0:
-                values = naive() if naive is not None else unknown
+                values = naive() if naive is not None else None
             elif seat is None:
                 dropped[version] = "not loaded"
             else:
                 values = seat.model.predict(rows if seat.schema is None else others(seat.schema))
-            if len(values) != len(rows):
-                dropped[version], values = f"failed: {len(values)} values for {len(rows)} rows", unknown
+            if values is not None and len(values) != size:
+                dropped[version], values = f"failed: {len(values)} values for {size} rows", None
         except Exception as error:
-            dropped[version], values = f"failed: {error!r}", unknown
+            dropped[version], values = f"failed: {error!r}", None
         found.append(values)
-    raw = np.empty((len(rows), len(columns)), dtype=np.float32, order="F")
-    if len(rows) == 1:
-        _drop_one(found, columns, dropped)
-        raw[0] = [values[0] for values in found]
-    else:
-        with np.errstate(over="ignore"):
-            for column, values in enumerate(found):
-                raw[:, column] = values
-        _drop_nonsense(raw, columns, dropped)
-    return raw, np.asarray(found[0], dtype=np.float64), dropped
+    if size == 1:
+        return _one_row(found, columns, dropped)
+    raw = np.empty((size, len(columns)), dtype=np.float32, order="F")
+    with np.errstate(over="ignore"):
+        for column, values in enumerate(found):
+            raw[:, column] = np.nan if values is None else values
+    _drop_nonsense(raw, columns, dropped)
+    own = np.full(size, np.nan) if found[0] is None else np.asarray(found[0], dtype=np.float64)
+    return raw, own, dropped
+
+
+def _one_row(
+    found: list[Any], columns: tuple[int, ...], dropped: dict[int, str]
+) -> tuple[Values, Floats, dict[int, str]]:
+    """Finish a single row without arrays in between: `predict_overhead` pays for it."""
+    values = [_NAN if one is None else float(one[0]) for one in found]
+    limit = _limit([abs(value) for value in values])
+    for column, version in enumerate(columns):
+        if not abs(values[column]) <= limit:
+            values[column] = _NAN
+            if version and version not in dropped:
+                dropped[version] = "nonsense: 1 of 1 values is no forecast"
+    return np.array((values,), dtype=np.float32), np.array(values[:1]), dropped
 
 
 def _limit(largest: list[float]) -> float:
     """How large a forecast may be: far above the median of the members' largest."""
     usual = sorted(value for value in largest if value <= HUGE)
     return NONSENSE * (1.0 + usual[(len(usual) - 1) // 2]) if usual else 0.0
-
-
-def _drop_one(found: list[Any], columns: tuple[int, ...], dropped: dict[int, str]) -> None:
-    """`_drop_nonsense` of a single row, before it becomes an array."""
-    largest = [abs(float(values[0])) for values in found]
-    limit = _limit(largest)
-    for column, (version, value) in enumerate(zip(columns, largest, strict=True)):
-        if not value <= limit:
-            found[column] = (np.nan,)
-            if version and version not in dropped:
-                dropped[version] = "nonsense: 1 of 1 values is no forecast"
 
 
 def _drop_nonsense(raw: Values, columns: tuple[int, ...], dropped: dict[int, str]) -> None:
@@ -214,6 +219,51 @@ def _drop_nonsense(raw: Values, columns: tuple[int, ...], dropped: dict[int, str
         raw[bad, column] = np.nan
         if version and version not in dropped:
             dropped[version] = f"nonsense: {int(bad.sum())} of {len(raw)} values are no forecasts"
+
+
+class RoundStamps:
+    """Epoch seconds and slots of the timestamps a caller gives; a collection round shares its timestamp, so the last is kept.
+
+    Parameters
+    ----------
+    read
+        Epoch second of whatever a caller calls a timestamp.
+    """
+
+    __slots__ = ("_grid", "_last", "_read")
+
+    def __init__(self, grid: TimeGrid, read: Callable[[Any], float]) -> None:
+        self._grid, self._read = grid, read
+        self._last: tuple[Any, Floats, Slots] = (self, np.zeros(1), np.zeros(1, dtype=np.int64))
+
+    def of(self, timestamp: Any, size: int) -> tuple[Floats, Slots | None]:
+        """Epoch seconds (n,), and their slots where they are known already."""
+        if isinstance(timestamp, np.ndarray) and timestamp.ndim == 1 and timestamp.dtype.kind in "fiu":
+            stamps = timestamp.astype(np.float64)
+        elif isinstance(timestamp, list | tuple | np.ndarray) or hasattr(timestamp, "to_list"):
+            stamps = self._each(timestamp.to_list() if hasattr(timestamp, "to_list") else list(timestamp))
+        else:
+            last = self._last
+            if timestamp is not last[0]:
+                one = np.array((self._read(timestamp),))
+                # one assignment of a whole tuple, so another thread never sees half of it
+                self._last = last = (timestamp, one, self._grid.floor(one))
+            return (last[1], last[2]) if size == 1 else (np.full(size, last[1][0]), np.full(size, last[2][0]))
+        if len(stamps) != size:
+            raise ValueError(f"{len(stamps)} timestamps for {size} rows. Give one, or one per row.")
+        return stamps, None
+
+    def _each(self, values: list[Any]) -> Floats:
+        last, epoch, stamps = None, 0.0, np.empty(len(values))
+        for position, value in enumerate(values):
+            if value is not last or position == 0:
+                last, epoch = value, self._read(value)
+            stamps[position] = epoch
+        return stamps
+
+    def slots(self, stamps: Floats) -> Slots:
+        """Slots of epoch seconds."""
+        return self._grid.floor(stamps)
 
 
 def served_alone(state: ServingState, served: Floats) -> Prediction:

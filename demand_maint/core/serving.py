@@ -168,12 +168,14 @@ class Mixer:
     place: a calibrated member costs nothing at all when predicting.
     """
 
-    __slots__ = ("gains", "index", "needs", "shares", "snapshot")
+    __slots__ = ("_pairs", "gains", "index", "needs", "shares", "snapshot")
 
     def __init__(self, snapshot: ServingSnapshot) -> None:
         self.snapshot = snapshot
         self.index = PlaceIndex(snapshot.places)
         self.gains, self.shares = _fold(snapshot)
+        # by code, (factor, weight) of each column, for single rows
+        self._pairs: dict[int, list[tuple[float, float]]] = {}
         # a column nobody's forecast uses need not be there to serve, only to be scored
         self.needs: tuple[bool, ...] = tuple(bool(used) for used in (self.shares != 0).any(axis=0))
 
@@ -198,10 +200,13 @@ class Mixer:
 
     def mix_one(self, code: int, raw: list[float]) -> float:
         """`mix` of one row without arrays; the same operations in the same order, so the same bits."""
-        gains, shares = self.gains[code].tolist(), self.shares[code].tolist()
+        pairs = self._pairs.get(code)
+        if pairs is None:
+            gains, shares = self.gains[code].tolist(), self.shares[code].tolist()
+            self._pairs[code] = pairs = list(zip(gains, shares, strict=True))
         served = total = 0.0
         whole = True
-        for gain, share, value in zip(gains, shares, raw, strict=True):
+        for (gain, share), value in zip(pairs, raw, strict=True):
             if value - value == 0.0:
                 served += gain * value
                 total += share
