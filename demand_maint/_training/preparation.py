@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from demand_maint._storage.door import Door
 from demand_maint._storage.layout import MODELS, STAGING
 from demand_maint._storage.registry import Registry
-from demand_maint._storage.stamps import stamp_reader
+from demand_maint._storage.stamps import EARLIEST, LATEST, stamp_reader
 from demand_maint._training.backend import INHERITED
 from demand_maint.config import Config, TrainingConfig
 from demand_maint.core.jobs import JobKind, TrainingJob
@@ -88,10 +88,10 @@ def training_frame(
     columns: dict[str, Any] = {}
     places = place_ids if place_ids is not None else column_of(features, "place_id")
     if places is not None:
-        columns["place_id"] = _places(_listed(places))
+        columns["place_id"] = places if _is_plain(places) else _places(_listed(places))
     stamps = timestamps if timestamps is not None else column_of(features, "timestamp")
     if stamps is not None:
-        columns["timestamp"] = _epochs(_listed(stamps), zone)
+        columns["timestamp"] = _epochs(stamps, zone)
     columns["actual"] = _numbers(actual)
     reference = naive if naive is not None else column_of(features, "naive")
     if reference is not None:
@@ -100,6 +100,18 @@ def training_frame(
         if len(values) != len(rows):
             raise TargetError(f"{len(rows)} rows of features, but {len(values)} values of {name!r}. Give one per row.")
     return pl.DataFrame(columns | {name: rows[:, index] for index, name in enumerate(names)})
+
+
+def _is_plain(values: Any) -> bool:
+    """Whether a Polars column is of whole numbers or texts already: a loop over its rows would hold the interpreter."""
+    return isinstance(values, pl.Series) and (values.dtype.is_integer() or values.dtype == pl.String)
+
+
+def _floats(values: Any) -> NDArray[np.float64] | None:
+    """Values of a Polars column of numbers, NaN where there is none; ``None`` for everything else."""
+    if not isinstance(values, pl.Series) or not values.dtype.is_numeric():
+        return None
+    return values.cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
 def _listed(values: Any) -> list[Any]:
@@ -114,8 +126,11 @@ def _places(values: list[Any]) -> list[Any]:
     return values if len({type(value) for value in values}) <= 1 else [str(value) for value in values]
 
 
-def _epochs(values: list[Any], zone: str) -> NDArray[np.float64]:
-    read = stamp_reader(zone)
+def _epochs(stamps: Any, zone: str) -> NDArray[np.float64]:
+    numbers = _floats(stamps)
+    if numbers is not None and ((numbers >= EARLIEST) & (numbers <= LATEST)).all():
+        return numbers
+    read, values = stamp_reader(zone), _listed(stamps)
     try:
         return np.array([read(value) for value in values], dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
@@ -123,6 +138,9 @@ def _epochs(values: list[Any], zone: str) -> NDArray[np.float64]:
 
 
 def _numbers(values: Any) -> NDArray[np.float64]:
+    plain = _floats(values)
+    if plain is not None:
+        return plain
     try:
         found = np.array([np.nan if value is None else value for value in _listed(values)], dtype=np.float64)
     except (TypeError, ValueError) as error:
