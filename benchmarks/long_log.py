@@ -1,6 +1,6 @@
 """Whether a long log slows training data down: ``python -m benchmarks.long_log``.
 
-Hourly pairs of many places over years. `get_training_data(days=30)` should cost what its window costs, whatever lies before it;
+Pairs of many places every quarter of an hour, over years. `get_training_data(days=30)` should cost what its window costs, whatever lies before it;
 so should a start. Each figure is of a new process's first call, the files warm.
 """
 
@@ -17,14 +17,14 @@ from demand_maint.model_monitor import ModelMonitor
 from demand_maint.testing import VirtualClock
 
 END = 1_700_000_000 // 86400 * 86400
-HOUR, DAY = 3600, 86400
+STEP, DAY = 900, 86400
 
 
 def long_root(rows: int, places: int, keep: str) -> tuple[Path, Config, VirtualClock]:
-    """Root with `rows` hourly pairs of `places` places that end at `END`."""
-    hours = max(rows // places, 48)
-    config = Config(monitor=MonitorConfig(records_days=hours // 24 + 100))
-    clock = VirtualClock(float(END - hours * HOUR))
+    """Root with `rows` pairs of `places` places that end at `END`."""
+    slots = max(rows // places, 200)
+    config = Config(step="15m", monitor=MonitorConfig(records_days=slots * STEP // DAY + 100))
+    clock = VirtualClock(float(END - slots * STEP))
     root = Path(keep or tempfile.mkdtemp(prefix="demand-maint-bench-")) / f"long-{rows}-{places}"
     if (root / "done").exists():
         clock.set(float(END))
@@ -33,12 +33,12 @@ def long_root(rows: int, places: int, keep: str) -> tuple[Path, Config, VirtualC
         codes, _ = monitor.journal.encode(list(range(places)))
         rng = np.random.default_rng(1)
         batch = max(200_000 // places, 1)
-        for first in range(0, hours, batch):
-            count = min(batch, hours - first)
-            times = np.repeat(END + (first + np.arange(count) - hours) * float(HOUR), places)
+        for first in range(0, slots, batch):
+            count = min(batch, slots - first)
+            times = np.repeat(END + (first + np.arange(count) - slots) * float(STEP), places)
             actual = 100 + 20 * np.sin(times / DAY) + rng.normal(size=len(times)) * 5
             monitor.journal.log_columns(np.tile(codes, count), times, actual + rng.normal(size=len(times)) * 8, actual)
-            clock.set(times[-1] + HOUR)
+            clock.set(times[-1] + STEP)
             monitor.drain()
         clock.set(float(END))
     (root / "done").write_text("")
@@ -50,7 +50,7 @@ def main() -> None:
     options = arguments(
         __doc__ or "",
         rows=(10_000_000, "rows of the longest log; a third and a tenth of it are measured beside it"),
-        places=(100, "places"),
+        places=(200, "places"),
         days=(30, "days of training data"),
         root=("", "keep the data here"),
         rounds=(3, "calls"),
