@@ -31,7 +31,11 @@ _KEYS = 65_536
 
 @runtime_checkable
 class FeatureBuilder(Protocol):
-    """What the package needs of anybody's features."""
+    """What the package needs of anybody's features.
+
+    A builder may have a number `reach_days`: how many days before a slot its features look at. It is then given no older
+    history for training on recent rows; one without it is given all there is.
+    """
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -104,6 +108,11 @@ class DemandFeatures:
     def names(self) -> tuple[str, ...]:
         """The schema: names of the feature columns, in order."""
         return self._names
+
+    @property
+    def reach_days(self) -> int:
+        """Days before a slot that its features look at."""
+        return self.layout.reach_days
 
     def build(self, history: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
         """Return `keys` with the feature columns added (float32, NaN where the past is unknown)."""

@@ -14,6 +14,8 @@ from demand_maint.errors import MissingFeaturesError
 
 __all__ = ["training_rows", "without_stretches"]
 
+DAY = 86400.0
+
 
 def without_stretches(
     truth: pl.DataFrame, stretches: Iterable[tuple[int, int, int]], store: ObservationStore
@@ -92,6 +94,8 @@ def _built(
     if names and not set(names) <= set(builder.names):
         return None
     wanted = names or list(builder.names)
-    rows = builder.build(truth_frame(store, None, None), keys.select("place_id", "timestamp"))
+    reach = getattr(builder, "reach_days", None)  # the log may be years long, and the keys be those of a month
+    begin = None if reach is None else float(keys["timestamp"].min()) - (reach + 1) * DAY  # type: ignore[arg-type]  # a Float64 column's extreme
+    rows = builder.build(truth_frame(store, begin, None), keys.select("place_id", "timestamp"))
     rows = rows.join(keys, on=["place_id", "timestamp"], how="inner", maintain_order="left")
     return rows.select("place_id", "timestamp", *(pl.col(name).cast(pl.Float32) for name in wanted), "actual")

@@ -72,6 +72,20 @@ def test_no_feature_sees_past_its_horizon(zone: str, step: int, horizon: int) ->
 
 
 @pytest.mark.parametrize(("zone", "step", "horizon"), SHAPES)
+def test_nothing_older_than_the_reach_is_looked_at(zone: str, step: int, horizon: int) -> None:
+    """Features of a day are the same whether the history before their reach is there or not."""
+    grid = TimeGrid(zone, step)
+    features = DemandFeatures(grid, horizon, holidays=("2013-05-27",))
+    history = demand(grid, features.reach_days + 40)
+    end = float(history["timestamp"].max())  # type: ignore[arg-type]
+    keys = history.filter(pl.col("timestamp") > end - DAY).select("place_id", "timestamp")
+    begin = float(keys["timestamp"].min()) - (features.reach_days + 1) * DAY  # type: ignore[arg-type]
+    recent = history.filter(pl.col("timestamp") >= begin)
+    assert 0 < len(recent) < len(history)
+    np.testing.assert_array_equal(matrix(features, recent, keys), matrix(features, history, keys))
+
+
+@pytest.mark.parametrize(("zone", "step", "horizon"), SHAPES)
 def test_the_newest_known_actual_is_used(zone: str, step: int, horizon: int) -> None:
     """The actual exactly one horizon before t is known and changes the row, so the leak test is not vacuous."""
     grid = TimeGrid(zone, step)
