@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.detector_costs import print_costs
 from benchmarks.detector_feeds import feed_scores, week_scores
 from benchmarks.detector_places import place_scores
-from benchmarks.detector_rivals import RIVALS, Alarms, tuned_rivals
+from benchmarks.detector_rivals import BUDGET, RIVALS, Alarms, tuned_rivals
 from benchmarks.detector_streams import REFERENCE, Stream, aging_streams, crossfitted_streams, inject, synthetic
 from demand_maint.core.difficulty import log_error_against, usual_and_spread
 from demand_maint.core.drift import DegradationTest
@@ -41,6 +41,8 @@ TARGETS: dict[str, tuple[float, dict[str, tuple[float, float]]]] = {
     "real bikes": (1.2, {"+30 %": (math.inf, 0.90), "+60 %": (6, 0.0)}),
     "real car parks, pooled": (1.2, {"+30 %": (math.inf, 0.90), "+60 %": (6, 0.0)}),
 }
+#: Stream-years from which a rate of false alarms means something.
+LEAST_YEARS = 5.0
 WARN_TARGET = ("synthetic 500 rows", "+15 %", 15)
 
 
@@ -140,13 +142,21 @@ def misses(kind: str, row: dict[str, Any]) -> list[str]:
     return found
 
 
-def beaten(kind: str, rows: Mapping[str, dict[str, Any]]) -> list[str]:
-    """Name the comparison rows that ours does not beat on `kind`: a higher J where false alarms are at random."""
-    ours_row = rows["ours, retrain"]
+def beaten(kind: str, streams: Sequence[Stream], rows: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Name the comparison rows that ours does not beat on `kind`.
+
+    A row is beaten where it breaks the budget of false alarms, or finds fewer +30 % within 30 days, or as many no sooner. On
+    streams of less than some years nobody's false alarms can be told, so nothing is said of them.
+    """
+    if sum(stream.years for stream in streams) < LEAST_YEARS:
+        return []
+    delay, share = rows["ours, retrain"]["+30 %"]
     return [
-        f"{kind}: '{name}' has J {row['J']:.2f}, ours {ours_row['J']:.2f}"
+        f"{kind}: '{name}' keeps the budget and finds +30 % as surely and sooner"
         for name, row in rows.items()
-        if not name.startswith("ours") and row["J"] >= ours_row["J"]
+        if not name.startswith("ours")
+        and row["false_a_year"] <= BUDGET
+        and (-row["+30 %"][1], row["+30 %"][0]) < (-share, delay)
     ]
 
 
@@ -162,7 +172,7 @@ def run(*, full: bool, real: bool) -> dict[str, Any]:
             for name, (detector, setting) in tuned.items()
         }
         result["streams"][kind] = dict(sorted(rows.items(), key=lambda item: item[0].startswith("ours")))
-        result["misses"] += misses(kind, rows["ours, retrain"]) + beaten(kind, rows)
+        result["misses"] += misses(kind, rows["ours, retrain"]) + beaten(kind, streams, rows)
         if kind == WARN_TARGET[0] and rows["ours, warn"][WARN_TARGET[1]][0] > WARN_TARGET[2]:
             result["misses"].append(
                 f"{kind}, {WARN_TARGET[1]}: warned after a median of {rows['ours, warn'][WARN_TARGET[1]][0]:g} days"

@@ -58,6 +58,8 @@ class DriftState(Struct, frozen=True, kw_only=True):
         Days with figures the test has seen.
     calm_days
         Days with figures since the last one in warning.
+    set_aside
+        Days up to the last one that were like no other and therefore say nothing (`core.difficulty`).
     """
 
     retrain_alarm: bool = False
@@ -69,6 +71,7 @@ class DriftState(Struct, frozen=True, kw_only=True):
     effect: float | None = None
     days: int = 0
     calm_days: int = 0
+    set_aside: int = 0
     centre: float | None = None
     scale: float | None = None
 

@@ -172,9 +172,11 @@ def _drift(
         # a listed holiday says nothing about the model: neither for nor against it
         listed = np.array(config.holidays, dtype="datetime64[D]").astype(np.int64)
         series.values[np.isin(days, listed)] = np.nan
+    quiet = np.flatnonzero(~series.aside)
+    aside = len(series.aside) - (int(quiet[-1]) + 1 if len(quiet) else 0)
     values, starts = series.values.tolist(), series.starts.tolist()
     if make is not None:
-        return run_detector(make(), values[first:], starts[first:])
+        return structs.replace(run_detector(make(), values[first:], starts[first:]), set_aside=aside)
     test = DegradationTest(policy.max_false_retrains_per_year, policy.max_false_warnings_per_month)
     for value in values[:first]:
         test.update(value)
@@ -194,7 +196,7 @@ def _drift(
             )
     elif first > 0:
         test.recentre()
-    return run_detector(test, values[first:], starts[first:])
+    return structs.replace(run_detector(test, values[first:], starts[first:]), set_aside=aside)
 
 
 def _start(baseline: Baseline | None, series: DailySeries) -> float | None:
@@ -347,11 +349,15 @@ def _status(figures: _Figures, daily: DailyState, policy: PolicyConfig, age: flo
     moderate = policy.suggest_degradation is not None and level > policy.suggest_degradation
     if critical and (drift.retrain_alarm or not _tested(policy)):
         return "critical", ""
-    if (moderate or critical) and (drift.warn_alarm or not _tested(policy)):
+    # while demand is like no other, a warning from before says nothing about the excess of these days
+    warned = drift.warn_alarm and not drift.set_aside
+    if (moderate or critical) and (warned or not _tested(policy)):
         unproven = "; the test of the retrain grade has not fired" if critical else ""
         return "degraded", unproven.removeprefix("; ")
     if moderate or critical:
-        return "healthy", f"{100 * level:+.1f} % is not confirmed by the sequential test"
+        days = "day is" if drift.set_aside == 1 else f"{drift.set_aside} days are"
+        aside = f"; the last {days} set aside, their demand is like no other" if drift.set_aside else ""
+        return "healthy", f"{100 * level:+.1f} % is not confirmed by the sequential test{aside}"
     return "healthy", ""
 
 
