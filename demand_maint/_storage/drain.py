@@ -1,29 +1,25 @@
 """The reading half of the journal: what writers have committed and nobody has counted yet.
 
-The drain stamps when it saw a row (1 s resolution) and writes down, beside each segment, which rows it read, when, and their
-crc32, and when that writer had been read before: one JSON array per line, ``[start, end, observed_at, crc32, observed_from]``
-(without the last in files of earlier releases). Only the leader writes those lines; a reader without the lock follows them.
+The drain stamps when it saw a row (1 s resolution) and writes that down beside each segment. Only the leader does; a reader
+without the lock follows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from demand_maint._storage.disk import FileLock
 from demand_maint._storage.door import Door
+from demand_maint._storage.drain_notes import DRAINED, DrainNotes
 from demand_maint._storage.drain_rows import (
     UNKNOWN,
     DrainedRows,
-    Note,
     Place,
     Segment,
     SegmentCursor,
     WriterState,
-    checksum,
-    covered,
     has_block_begun,
     in_order,
     plausible,
@@ -52,7 +48,6 @@ from demand_maint.log import get_logger
 
 __all__ = ["Drain", "DrainedRows", "Place", "SegmentCursor"]
 
-_DRAINED = ".drained"
 Floats = NDArray[np.float64]
 _log = get_logger("drain")
 
@@ -76,6 +71,7 @@ class Drain:
     def __init__(self, door: Door, places: list[Place]) -> None:
         self._door = door
         self.places = places
+        self.notes = DrainNotes(door)
         self._codes: dict[Place, int] = {place: code for code, place in enumerate(places)}
         self._writers: dict[str, WriterState] = {}
         self._cursors: dict[str, SegmentCursor] = {}
@@ -133,12 +129,24 @@ class Drain:
         """Segments that were begun and are gone: somebody else has sealed them."""
         return [path for path in self._cursors if not self._door.exists(path)]
 
-    def read(self, now: float) -> Iterator[DrainedRows]:
-        """Rows committed since the last call, writer by writer in the order in which they were logged."""
-        stamp = float(int(now))
+    def look(self) -> None:
+        """Notice what is there: writers, their segments, and who of them is dead.
+
+        The slots of a dead writer will not be filled any more, so what was logged behind them is read. To be told of what was
+        read before, ask between this and `read`, which then reads no more than `has_new` says.
+        """
         for name in self._door.listdir(JOURNAL):
             writer = self._writer(name)
             self._look(writer)
+            if not all(segment.is_records for segment in writer.segments.values()):
+                self._is_dead(writer)
+
+    def read(self, now: float, *, look: bool = True) -> Iterator[DrainedRows]:
+        """Rows committed since the last call, writer by writer in the order in which they were logged."""
+        stamp = float(int(now))
+        if look:
+            self.look()
+        for _, writer in sorted(self._writers.items()):
             yield from self._read_writer(writer, stamp)
             writer.looked = stamp
 
@@ -188,7 +196,7 @@ class Drain:
             self._look(writer)
             for segment in list(writer.segments.values()):
                 if not (blocks_only and segment.is_records):
-                    yield from self.reread_segment(writer, segment)
+                    yield from (part for part in self.reread_segment(writer, segment) if len(part))
 
     def reread_named(self) -> Iterator[tuple[DrainedRows, tuple[str, ...]]]:
         """As `reread`, with the names of the features of each part; without the records, which have none."""
@@ -201,7 +209,7 @@ class Drain:
 
     def reread_segment(self, writer: WriterState, segment: Segment) -> list[DrainedRows]:
         """One segment up to its cursor; rows with features of one kind together."""
-        self._read_stamps(segment)
+        self.notes.read_into(segment)
         done = segment.cursor.done
         if segment.is_records:
             indices = np.delete(np.arange(min(done, segment.head.capacity)), segment.cursor.holes)
@@ -258,7 +266,7 @@ class Drain:
 
     def _remove(self, path: str) -> None:
         self._door.unlink(path, missing_ok=True)
-        self._door.unlink(path + _DRAINED, missing_ok=True)
+        self._door.unlink(path + DRAINED, missing_ok=True)
         self._finished.discard(path)
 
     def unsealed(self) -> set[str]:
@@ -377,18 +385,16 @@ class Drain:
         """Read on in every segment of a writer; return what came from records and from blocks."""
         records: list[DrainedRows] = []
         blocks: list[DrainedRows] = []
-        # the slots of a dead writer will not be filled any more
-        dead = not all(segment.is_records for segment in writer.segments.values()) and self._is_dead(writer)
         since = min(writer.looked, stamp)  # the clock may have been put back
         # blocks first: a record that is older than a block read here is read here too
         for segment in sorted(writer.segments.values(), key=lambda one: (one.is_records, one.head.number)):
             if segment.is_records:
                 found = self._read_records(segment, stamp, since)
             else:
-                found = self._read_blocks(segment, stamp, since, dead=dead)
+                found = self._read_blocks(segment, stamp, since, dead=writer.dead)
             self.rest()
-            if found is not None and len(found[0]):
-                (records if segment.is_records else blocks).append(self._with_places(writer, *found))
+            if found is not None and len(part := self._with_places(writer, *found)):
+                (records if segment.is_records else blocks).append(part)
         return records, blocks
 
     def _read_records(self, segment: Segment, stamp: float, since: float) -> tuple[Rows, Floats, Floats] | None:
@@ -411,9 +417,9 @@ class Drain:
         cursor.holes = [hole for hole in cursor.holes if hole not in late] + holes
         cursor.done = end
         spans = [(hole, hole + 1) for hole in late] + ([(before, end)] if end > before else [])
-        self._note(segment, spans, stamp, since)
+        self.notes.add(segment, spans, stamp, since)
         rows, kept = record_rows(segment, indices)
-        return rows, *self._observed(segment, kept, stamp, since)
+        return rows, *self.notes.observed(segment, kept, stamp, since)
 
     def _read_blocks(
         self, segment: Segment, stamp: float, since: float, *, dead: bool
@@ -425,64 +431,14 @@ class Drain:
             return None
         order = written_order(at)
         rows, at = chosen(joined(shapes), order), at[order]
-        self._note(segment, [(start, end)], stamp, since)
-        return rows, *self._observed(segment, at, stamp, since)
-
-    def _observed(self, segment: Segment, at: NDArray[np.int64], stamp: float, since: float) -> tuple[Floats, Floats]:
-        if not segment.stamps:
-            self._read_stamps(segment)
-        return stamps_at(segment.stamps, at, (stamp, since))
-
-    def _note(self, segment: Segment, spans: list[tuple[int, int]], stamp: float, since: float) -> None:
-        """Remember which rows were read when, unless that stands beside the segment already."""
-        if not segment.stamps:
-            self._read_stamps(segment)
-        for start, end in spans:
-            if not covered(segment.stamps, start, end):
-                segment.stamps.append((start, end, stamp, since))
-                segment.unnoted.append((start, end, stamp, since))
-
-    def flush_notes(self, segment: Segment) -> None:
-        """Write down which rows were read, when, and their checksum."""
-        if segment.unnoted:
-            lines = [
-                msgspec.json.encode([start, end, stamp, checksum(segment, start, end), since]) + b"\n"
-                for start, end, stamp, since in segment.unnoted
-            ]
-            self._door.append(segment.path + _DRAINED, b"".join(lines))
-            segment.unnoted = []
+        self.notes.add(segment, [(start, end)], stamp, since)
+        return rows, *self.notes.observed(segment, at, stamp, since)
 
     def flush_all_notes(self) -> None:
         """Write down everything that was read without the lock."""
         for writer in self._writers.values():
             for segment in writer.segments.values():
-                self.flush_notes(segment)
-
-    def _read_stamps(self, segment: Segment) -> None:
-        noted = [(start, end, stamp, since) for start, end, stamp, _, since in self.notes(segment.path)]
-        segment.stamps = noted + segment.unnoted
-
-    def notes(self, path: str) -> list[tuple[int, int, float, int, float]]:
-        """Return what the drain wrote down about a segment."""
-        try:
-            data = self._door.read_bytes(path + _DRAINED)
-        except FileNotFoundError:
-            return []
-        out: list[tuple[int, int, float, int, float]] = []
-        for line in data.split(b"\n"):
-            try:
-                note = msgspec.json.decode(line, type=Note)
-                out.append((note.start, note.end, note.read, note.crc, note.before))
-            except msgspec.MsgspecError:
-                continue
-        return out
-
-    def intact(self, segment: Segment) -> bool:
-        """Whether the rows that were drained are still what was read then."""
-        notes = self.notes(segment.path)
-        return all(
-            end > segment.head.capacity or checksum(segment, start, end) == crc for start, end, _, crc, _ in notes
-        )
+                self.notes.write_down(segment)
 
     def verify(self) -> list[str]:
         """Segments with drained rows that are no longer what was read."""
@@ -490,5 +446,5 @@ class Drain:
         for name in self._door.listdir(JOURNAL):
             writer = self._writer(name)
             self._look(writer)
-            bad.extend(segment.path for segment in writer.segments.values() if not self.intact(segment))
+            bad.extend(segment.path for segment in writer.segments.values() if not self.notes.agree(segment))
         return bad + self.damaged

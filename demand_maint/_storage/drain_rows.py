@@ -85,6 +85,9 @@ class DrainedRows:
     observed_at: NDArray[np.float64]
     observed_from: NDArray[np.float64]
 
+    def __len__(self) -> int:
+        return len(self.rows)
+
 
 @dataclass(slots=True)
 class Segment:

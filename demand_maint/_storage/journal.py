@@ -50,11 +50,14 @@ class Journal(JournalCore):
     """
 
     def open(self, places: Sequence[Any] = ()) -> None:
-        """Make the first segment now, and name `places`: for a thread, so that the first records of a loop touch no disk."""
+        """Make the first segments now, and name `places`: for a thread, so that the first records of a loop touch no disk."""
         with self._lock:
             try:
                 if self._writer is None and not self.closed:
                     self._open_next()
+                if self._blocks is not None and self._words is not None:
+                    self._blocks.prepare(first=True)
+                    self._words.schema(self._feature_names)
             except OSError as error:
                 self._degrade(error)
         self.encode(places)

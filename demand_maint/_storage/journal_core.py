@@ -1,5 +1,6 @@
 """What a writer is: its directory, its lanes, what it does when the disk refuses, when the process forks, and at the end."""
 
+import contextlib
 import math
 import os
 import secrets
@@ -149,21 +150,25 @@ class JournalCore(ABC):
     def sync(self) -> None:
         """``fdatasync`` what was logged; the hot path is not held up."""
         with self._lock:
-            lanes = [lane for lane in (self._records, self._blocks) if lane is not None]
-            paths = [path for lane in lanes for path in sorted(lane.unsynced)]
-            for lane in lanes:
-                current = sorted(lane.unsynced)[-1:]
-                lane.unsynced = set(current)
+            lanes = [(lane, lane.unsynced) for lane in (self._records, self._blocks) if lane is not None]
+            for lane, paths in lanes:
+                # a thread may still be filling a slot of the segment before the current one
+                lane.unsynced = set(sorted(paths)[-2:])
             words = self._words
-        if words is not None:
-            words.sync()
-        for path in paths:
-            try:
-                self._door.sync_file(path)
-            except FileNotFoundError:
-                continue  # sealed meanwhile
-        if self._writer is not None and paths:
-            self._door.sync_dir(f"{JOURNAL}/{self._writer}")
+        try:
+            if words is not None:
+                words.sync()
+            for _, paths in lanes:
+                for path in sorted(paths):
+                    with contextlib.suppress(FileNotFoundError):  # sealed meanwhile
+                        self._door.sync_file(path)
+            if self._writer is not None and any(paths for _, paths in lanes):
+                self._door.sync_dir(f"{JOURNAL}/{self._writer}")
+        except OSError:
+            with self._lock:
+                for lane, paths in lanes:
+                    lane.unsynced |= paths
+            raise
 
     def close(self) -> None:
         """Make what was logged durable and let the leader have it; further records are dropped and counted."""

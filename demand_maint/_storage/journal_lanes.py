@@ -199,10 +199,10 @@ class BlockLane:
         self._path = ""
         self.unsynced: set[str] = set()
 
-    def prepare(self) -> None:
-        """Have a spare ready, its pages touched; only once blocks are written at all."""
+    def prepare(self, *, first: bool = False) -> None:
+        """Have a spare ready, its pages touched; the first only where asked for, since not everybody writes blocks."""
         with self._making:
-            if self._spare is None and self._made:
+            if self._spare is None and (self._made or first):
                 self._spare = self._make(_BLOCK_SEGMENT, touch=True)
 
     def write(self, block: Block, after: int) -> None:

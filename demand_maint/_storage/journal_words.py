@@ -68,8 +68,12 @@ class WriterWords:
     def sync(self) -> None:
         """Make it durable."""
         if self.dirty:
-            self._door.sync_file(self._path)
-            self.dirty = False
+            self.dirty = False  # first: what another thread adds meanwhile may miss this time
+            try:
+                self._door.sync_file(self._path)
+            except OSError:
+                self.dirty = True
+                raise
 
     def _write(self, entry: list[Any]) -> None:
         self._door.append(self._path, msgspec.json.encode(entry) + b"\n")

@@ -7,8 +7,6 @@ one blob.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,9 +14,9 @@ from numpy.typing import NDArray
 
 from demand_maint._storage.door import Door
 from demand_maint._storage.drain import Drain, DrainedRows
-from demand_maint._storage.journal import JOURNAL
-from demand_maint._storage.sealed import QUARANTINE, SEALED, Manifest, SealedHistory
-from demand_maint._storage.segments import Rows, chosen, joined, to_events
+from demand_maint._storage.retelling import Retelling, segment_path
+from demand_maint._storage.sealed import QUARANTINE, SealedHistory
+from demand_maint._storage.segments import Rows, chosen, to_events
 from demand_maint._storage.snapshots import SnapshotStore
 from demand_maint.config import Config
 from demand_maint.core.key_index import make_keys
@@ -34,12 +32,11 @@ __all__ = ["ObservationStore"]
 DAY = 86400
 Floats = NDArray[np.float64]
 _CHUNK = 65_536
+_SAVED_BYTES_A_SECOND = 50_000
 _GENTLE_CHUNK = 4_096  # well under a millisecond with the interpreter held
 _PAUSE = 0.0005
 _LATEST = 4_294_000_000.0
 _SNAPSHOT = "metrics"
-_COLUMNS = ("place", "version", "kind", "predicted", "actual", "timestamp", "observed_at")
-_ORDER = "order"  # needed only where rows of several lanes are put in order
 _log = get_logger("store")
 
 
@@ -73,6 +70,7 @@ class ObservationStore:
         self._saved_trackers: dict[str, bytes] = {}
         self._pristine: dict[str, bytes] = {}
         self.saved_at: float | None = None
+        self._saved_bytes = 0
         self.drained_at: float | None = None
 
     # opening
@@ -167,6 +165,7 @@ class ObservationStore:
         self.drain_reader.restore(facts["cursors"], facts["finished"], facts.get("looked"))
         self.metrics.load(facts, arrays)
         self.saved_at, self._floor = facts["saved_at"], facts["floor"]
+        self._saved_bytes = len(data)
         self._saved_trackers = {name: arrays[f"tracker.{name}"].tobytes() for name in facts["trackers"]}
         if not all(self._restored(name, tracker) for name, tracker in self.metrics.trackers.items()):
             self._start_over()
@@ -195,7 +194,7 @@ class ObservationStore:
             self._ingest(buffer, events)
         sealed = [m for name in self.sealed.names() if (m := self.sealed.manifest(name)) is not None]
         unsealed = self.drain_reader.unsealed()
-        self.drain_reader.restore({}, [path for m in sealed if (path := _segment_path(m)) not in unsealed])
+        self.drain_reader.restore({}, [path for m in sealed if (path := segment_path(m)) not in unsealed])
 
     # draining
 
@@ -240,10 +239,11 @@ class ObservationStore:
         matured = 0
         self.drained_at = now
         self._gentle, self.drain_reader.rest = gentle, self.rest
-        if self._buffer is None and self.drain_reader.has_new():
+        self.drain_reader.look()
+        if self._buffer is None and self.drain_reader.has_new():  # before they are read, or they would be taken in twice
             self._buffer = self._load_buffer()
         ahead, read = self.drain_reader.room(), 0
-        for part in self.drain_reader.read(now):
+        for part in self.drain_reader.read(now, look=False) if self._buffer is not None else ():
             if len(part.rows) and part.rows.kind[0] != ACTUAL:  # truths mostly find their rows there
                 self.buffer.reserve(max(len(part.rows), ahead - read))
             read += len(part.rows)
@@ -335,7 +335,7 @@ class ObservationStore:
             return np.where(keys[at] == wanted, actual[at], np.nan)
 
         if len(keys):
-            buffer.reference, buffer.reference_end = reference, int(slot.max())
+            buffer.use_reference(reference, int(slot.max()))
 
     def imported_truth(
         self, frames: list[pl.DataFrame]
@@ -358,79 +358,7 @@ class ObservationStore:
 
     def events_since(self, start: float | None, end: float | None = None) -> Iterator[Events]:
         """Events read so far, in the order in which they were drained: sealed files that overlap the range, then journals."""
-        parts: list[_Part] = []
-        unsealed = self.drain_reader.unsealed()
-        for name in self.sealed.names(start, end):
-            manifest = self.sealed.manifest(name)
-            if manifest is None:
-                self.sealed.read(name)  # sets it aside
-                continue
-            if _segment_path(manifest) in unsealed:
-                continue  # sealing was interrupted: what was counted of it is told by the journal's cursor
-            lane = f"{manifest.writer}/{manifest.segment[:1]}"
-            parts.append(_Part(manifest.observed_first, manifest.observed_last, lane, manifest.segment, name, None))
-        for found in self.drain_reader.reread():
-            lane = f"{found.writer}/{'r' if found.rows.after[0] % 2 else 'b'}"
-            first, last = float(found.observed_at.min()), float(found.observed_at.max())
-            parts.append(_Part(first, last, lane, f"~{int(found.rows.after[0]):012d}", None, found))
-        parts.sort(key=lambda part: (part.first, part.lane, part.segment))
-        group: list[_Part] = []
-        until = -np.inf
-        for part in parts:
-            if group and part.first > until:
-                yield from self._replay(group)
-                group = []
-            group.append(part)
-            until = max(until, part.last) if len(group) > 1 else part.last
-        if group:
-            yield from self._replay(group)
-
-    def _replay(self, group: list["_Part"]) -> Iterator[Events]:
-        """Events of parts whose drains overlap; merged row by row where several lanes are among them."""
-        if len({part.lane for part in group}) == 1:
-            for part in group:
-                found = self._open_part(part, ordered=True)
-                if found is not None:
-                    yield self._events(*found)
-            return
-        opened = [(part, found) for part in group if (found := self._open_part(part)) is not None]
-        if not opened:
-            return
-        rows = joined([found[0] for _, found in opened])
-        place = np.concatenate([found[1] for _, found in opened])
-        observed = np.concatenate([found[2] for _, found in opened])
-        before = np.concatenate([found[3] for _, found in opened])
-        writers = sorted({part.lane.partition("/")[0] for part, _ in opened})
-        rank = np.concatenate(
-            [np.full(len(found[1]), writers.index(part.lane.partition("/")[0])) for part, found in opened]
-        )
-        order = np.lexsort((rows.after, rank, observed))
-        yield self._events(chosen(rows, order), place[order], observed[order], before[order])
-
-    def _open_part(
-        self, part: "_Part", *, ordered: bool = False
-    ) -> tuple[Rows, NDArray[np.uint32], Floats, Floats] | None:
-        if part.drained is not None:
-            drained = part.drained
-            return drained.rows, drained.place, drained.observed_at, drained.observed_from
-        assert part.name is not None
-        columns = [*_COLUMNS, *([] if ordered else [_ORDER]), *self._optional_columns(part.name)]
-        found = self.sealed.read(part.name, columns)
-        if found is None:
-            return None
-        codes = np.array([self.drain_reader.code_of(place) for place in found.places], dtype=np.uint32)
-        frame = found.frame
-        before = frame["observed_from"].to_numpy() if "observed_from" in frame.columns else np.zeros(len(frame))
-        return _rows_of(frame), codes[frame["place"].to_numpy()], frame["observed_at"].to_numpy(), before
-
-    def _optional_columns(self, name: str) -> list[str]:
-        manifest = self.sealed.manifest(name)
-        if manifest is None:
-            return []
-        if not manifest.segment.startswith("b"):
-            return ["observed_from"] if manifest.format > 1 else []
-        schema = pl.read_parquet_schema(self.door.path(f"{SEALED}/{name}"))
-        return [column for column in schema if column in {"snapshot", "observed_from"} or column.startswith("member:")]
+        return Retelling(self.door, self.sealed, lambda: self.drain_reader, self._events).since(start, end)
 
     # saving
 
@@ -458,6 +386,7 @@ class ObservationStore:
         self._snapshots.save(self._number + 1, payload)
         self._number += 1
         self.saved_at = now
+        self._saved_bytes = len(payload)
         self._unsaved = 0
 
     @property
@@ -466,10 +395,15 @@ class ObservationStore:
         return self._unsaved
 
     def due(self, now: float, seconds: float) -> bool:
-        """Whether segments wait to be sealed, or the last save is older than `seconds`."""
+        """Whether segments wait to be sealed, or the last save is older than `seconds`; a large state is saved less often.
+
+        What is not saved is read again from the journal, which takes a moment; to write the state of a thousand places every
+        minute would wear out a disk.
+        """
         if any(done for _, _, done in self.drain_reader.segments()):
             return True
-        return bool(self._unsaved) and (self.saved_at is None or now - self.saved_at >= seconds or now < self.saved_at)
+        apart = max(seconds, self._saved_bytes / _SAVED_BYTES_A_SECOND)
+        return bool(self._unsaved) and (self.saved_at is None or now - self.saved_at >= apart or now < self.saved_at)
 
     def seal(self, now: float) -> list[str]:
         """Turn finished segments into Parquet, save, and let the segments go; return the files made."""
@@ -477,7 +411,7 @@ class ObservationStore:
         finished = [(w, s) for w, s, done in self.drain_reader.segments() if done]
         made: list[str] = []
         for writer, segment in finished:
-            if not self.drain_reader.intact(segment):
+            if not self.drain_reader.notes.agree(segment):
                 self._set_aside(segment.path)
             self.rest()
             stem = segment.path.rpartition("/")[2].removesuffix(".seg")
@@ -523,35 +457,3 @@ class ObservationStore:
         for name in self.sealed.ended_before(edge - max(monitor.features_days * DAY, window)):
             self.sealed.strip_features(name)
         return gone
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A sealed file or a segment's rows, with what orders it among others."""
-
-    first: float
-    last: float
-    lane: str
-    segment: str
-    name: str | None
-    drained: DrainedRows | None
-
-
-def _segment_path(manifest: Manifest) -> str:
-    """Path of the segment that a sealed file, which may be a part of it, was made of."""
-    return f"{JOURNAL}/{manifest.writer}/{manifest.segment.partition('.')[0]}.seg"
-
-
-def _rows_of(frame: Any) -> Rows:
-    members = [name for name in frame.columns if name.startswith("member:")]
-    return Rows(
-        frame["place"].to_numpy(),
-        frame["version"].to_numpy(),
-        frame["kind"].to_numpy(),
-        frame["predicted"].to_numpy(),
-        frame["actual"].to_numpy(),
-        frame["timestamp"].to_numpy(),
-        frame[_ORDER].to_numpy() if _ORDER in frame.columns else np.zeros(len(frame), dtype=np.int64),
-        np.ascontiguousarray(frame.select(members).to_numpy()) if members else None,
-        frame["snapshot"].to_numpy() if "snapshot" in frame.columns else None,
-    )

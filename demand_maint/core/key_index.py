@@ -5,7 +5,7 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KeyIndex", "make_keys", "split_keys"]
+__all__ = ["KeyIndex", "in_turns", "make_keys", "split_keys"]
 
 _RUNS = 6
 Keys = NDArray[np.uint64]
@@ -23,6 +23,24 @@ def make_keys(place: NDArray[np.uint32], slot: NDArray[np.int64]) -> Keys:
 def split_keys(keys: Keys) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     """Place codes and slots of `keys`."""
     return (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32), (keys >> np.uint64(32)).astype(np.int64)
+
+
+def in_turns(
+    keys: NDArray[np.uint64],
+) -> tuple[NDArray[np.uint64], list[tuple[NDArray[np.intp], NDArray[np.intp]]]]:
+    """Return the keys, ascending, each once; and events with the position of their key, turn by turn, no key twice in a turn."""
+    if (keys[1:] > keys[:-1]).all():
+        everything = np.arange(len(keys))
+        return keys, [(everything, everything)]
+    order = np.argsort(keys, kind="stable")
+    unique, starts = np.unique(keys[order], return_index=True)
+    group = np.repeat(np.arange(len(unique)), np.diff(starts, append=len(order)))
+    rank = np.arange(len(order)) - starts[group]
+    turns = []
+    for turn in range(int(rank.max()) + 1):
+        here = rank == turn
+        turns.append((order[here], group[here]))
+    return unique, turns
 
 
 class KeyIndex:

@@ -26,6 +26,7 @@ class RecordingDisk(Disk):
         self.directories: set[int] = {ROOT_INODE}
         self._inodes: dict[str, int] = {self.root: ROOT_INODE}
         self._open: dict[int, tuple[int, str]] = {}
+        self._appending: set[int] = set()
         self._next = ROOT_INODE + 1
 
     def ack(self, what: Any) -> None:
@@ -40,7 +41,9 @@ class RecordingDisk(Disk):
         return self._opened(super().create(path), path)
 
     def open_append(self, path: str) -> int:
-        return self._opened(super().open_append(path), path)
+        descriptor = self._opened(super().open_append(path), path)
+        self._appending.add(descriptor)
+        return descriptor
 
     def open_update(self, path: str) -> int:
         return self._opened(super().open_update(path), path)
@@ -49,8 +52,8 @@ class RecordingDisk(Disk):
         return self._opened(super().open_lock(path), path)
 
     def write(self, descriptor: int, data: bytes | bytearray | memoryview) -> None:
-        inode, path = self._open[descriptor]
-        offset = os.fstat(descriptor).st_size if path.endswith(".jsonl") else os.lseek(descriptor, 0, os.SEEK_CUR)
+        inode, _ = self._open[descriptor]
+        offset = os.fstat(descriptor).st_size if descriptor in self._appending else os.lseek(descriptor, 0, os.SEEK_CUR)
         super().write(descriptor, data)
         self.trace.append(("data", inode, offset, bytes(data)))
 
@@ -97,6 +100,7 @@ class RecordingDisk(Disk):
 
     def close(self, descriptor: int) -> None:
         self._open.pop(descriptor, None)
+        self._appending.discard(descriptor)
         super().close(descriptor)
 
     def adopt(self) -> None:

@@ -12,6 +12,7 @@ import pytest
 from demand_maint._storage.disk import Disk
 from demand_maint._storage.door import Door
 from demand_maint._storage.drain import Drain
+from demand_maint._storage.drain_notes import DrainNotes
 from demand_maint._storage.journal import JOURNAL, Journal
 from demand_maint._storage.segments import HEADER_BYTES, RECORD_BYTES
 from demand_maint.config import Config, MonitorConfig
@@ -129,7 +130,7 @@ def test_flips_in_drained_blocks_and_sealed_segments_are_all_detected(tmp_path: 
         live = [p for p in (tmp_path / JOURNAL).rglob("*.seg") if (p.parent / f"{p.name}.drained").exists()]
         assert len(live) == 2
         for path in live:
-            drained = max(note[1] for note in Drain(Door(tmp_path), []).notes(str(path.relative_to(tmp_path))))
+            drained = max(note.end for note in DrainNotes(Door(tmp_path)).read(str(path.relative_to(tmp_path))))
             end = HEADER_BYTES + drained * RECORD_BYTES if path.name.startswith("r") else drained
             whole = path.read_bytes()
             for at in rng.integers(HEADER_BYTES, end, size=60):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from demand_maint._storage.disk import Disk
 from demand_maint._storage.door import Door
 from demand_maint._storage.drain import Drain
 from demand_maint._storage.journal import JOURNAL, Journal
@@ -183,3 +184,51 @@ def test_blocks_of_different_shapes_that_take_turns_are_read_in_the_order_they_w
     stamps = np.concatenate([part.observed_at for part in again])
     assert (np.diff(stamps) >= 0).all()
     assert set(stamps.tolist()) == {0.0, 7.0, 14.0, 21.0, 28.0, 35.0, 100.0}
+
+
+def test_an_opened_journal_takes_its_first_rows_without_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first records and rows of known places need is there beforehand: no file is made or opened for them."""
+    journal = Journal(Door(tmp_path))
+    journal.name_features(("lag", "dow"))
+    journal.open(["a", "b"])
+
+    def refuse(self: Disk, path: str) -> int:
+        raise OSError(28, "No space left on device", path)
+
+    for call in ("create", "open_append", "open_update", "make_dir", "open_lock"):
+        monkeypatch.setattr(Disk, call, refuse)
+    journal.log("a", START, 1.0, 2.0)
+    journal.log_prediction("b", START, 3.0, (1.0, 2.0))
+    journal.log_served(["a", "b"], START, np.array([4.0, 5.0]), None, features=np.ones((2, 2), dtype=np.float32))
+    assert journal.degraded is None
+    monkeypatch.undo()
+    monkeypatch.setattr(Disk, "sync", lambda self, descriptor: None)
+    assert sorted(values_of(Door(tmp_path))) == [1.0, 3.0, 4.0, 5.0]
+    journal.close()
+
+
+def test_rows_behind_a_hole_are_counted_once_by_a_process_that_starts_after_the_death(tmp_path: Path) -> None:
+    """A start that finds nothing but what a dead writer logged behind an unfinished block counts it, and counts it once."""
+    config, clock = Config(step="1h"), VirtualClock(START + 3600 * 100)
+    with ModelMonitor(tmp_path, config, clock, background=False) as monitor:
+        for i in range(9):
+            monitor.log_prediction("a", START + 3600 * i, 1.0, (1.0, 2.0))
+        monitor.drain()
+        monitor.save()
+        for i in range(9, 12):
+            monitor.log_prediction("a", START + 3600 * i, 1.0, (1.0, 2.0))
+        monitor.journal._release()
+        monitor._closed = monitor.journal.closed = True
+    segment = min((tmp_path / JOURNAL).glob("*/b*.seg"))
+    size = block_bytes(1, 0, 2)
+    data = bytearray(segment.read_bytes())
+    data[HEADER_BYTES + 9 * size : HEADER_BYTES + 10 * size] = bytes(size)
+    segment.write_bytes(data)
+    with ModelMonitor(tmp_path, config, clock, background=False) as monitor:
+        for _ in range(2):
+            monitor._store.drain(clock.now(), lead=False, gentle=False)  # as one does who does not lead
+            counts = monitor.counts()
+            assert (counts["records"], counts["waiting"], counts["replaced"]) == (11, 11, 0)
+            assert monitor.sums.window(0, 10**6).predictions == 11

@@ -21,7 +21,7 @@ def test_cells_sum_whatever_order_rows_come_in(
 ) -> None:
     """Sums, counts and extremes per hour and place are those of a loop over the rows, in rounds or out of them."""
     place = np.array(
-        (places * (turns + 2))[begin : begin + turns * len(places) + min(rest, len(places))], dtype=np.uint32
+        (places * (turns + 6))[begin : begin + turns * len(places) + min(rest, len(places))], dtype=np.uint32
     )
     slot = 7 * HOUR + (np.arange(len(place)) + begin) // len(places) * seconds
     if spoil:

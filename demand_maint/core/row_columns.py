@@ -1,0 +1,199 @@
+"""The columns of the recent window's rows, and where the row of a key is."""
+
+from copy import copy
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demand_maint.core.key_index import KeyIndex
+from demand_maint.core.observation_events import Events
+from demand_maint.core.records import MaturedBatch
+from demand_maint.core.row_state import RowState, grown
+
+__all__ = ["IS_ASSUMED", "IS_KNOWN", "IS_MATURE", "IS_PREDICTED", "IS_SERVED", "RowColumns"]
+
+#: Flags of a row: predicted; truth known; predicted through the model handle; truth assumed to be 0.
+IS_PREDICTED, IS_KNOWN, IS_SERVED, IS_ASSUMED = 1, 2, 4, 8
+IS_MATURE = IS_PREDICTED | IS_KNOWN
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Codes = NDArray[np.uint32]
+
+
+class RowColumns:
+    """Rows in the order in which their keys were met: 39 bytes each, and beside some what was served.
+
+    Attributes
+    ----------
+    used
+        How many rows there are; the columns have room for more.
+    index
+        Rows by key.
+    version, flags, predicted, actual, naive, observed
+        The columns; what the last four hold means something only where the flags say so.
+    """
+
+    def __init__(self) -> None:
+        self.used = 0
+        self.index = KeyIndex()
+        self.version = np.empty(0, dtype=np.uint16)
+        self.flags = np.empty(0, dtype=np.uint8)
+        self.predicted = np.empty(0)
+        self.actual = np.empty(0)
+        self.naive = np.empty(0)
+        self.observed = np.empty(0, dtype=np.uint32)
+        # only once something was served through the handle: position of a row's extras, -1 for none
+        self._extra: NDArray[np.int32] | None = None
+        self._served = np.empty(0)
+        self._snapshot = np.empty(0, dtype=np.uint32)
+        self._members = np.empty((0, 0), dtype=np.float32)
+        self._extras = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows in memory, room for growth not counted."""
+        columns = (self.version, self.flags, self.predicted, self.actual, self.naive, self.observed)
+        a_row = sum(column.itemsize for column in columns) + (self._extra.itemsize if self._extra is not None else 0)
+        return self.used * a_row + self.index.nbytes + self._extras * (12 + 4 * self._members.shape[1])
+
+    def frozen(self) -> "RowColumns":
+        """Return the rows there are now, for a reader in another thread; the columns are shared.
+
+        Rows keep their place in a column until it is replaced by a new one, a row's truth is written before the flag that says
+        it is known, and rows that are new are beyond those whose keys the copy holds.
+        """
+        twin = copy(self)
+        twin.index = self.index.frozen()
+        return twin
+
+    def reserve(self, rows: int) -> None:
+        """Make room for `rows` more."""
+        self._make_room(self.used + rows)
+        self.index.reserve(self.used + rows)
+
+    def keep_only(self, rows: Ints, keys: NDArray[np.uint64]) -> None:
+        """Forget all but `rows`, whose ascending keys are `keys`."""
+        self.index = KeyIndex()
+        self.index.append(keys, 0)
+        self.version, self.flags = self.version[rows], self.flags[rows]
+        self.predicted, self.actual = self.predicted[rows], self.actual[rows]
+        self.naive, self.observed = self.naive[rows], self.observed[rows]
+        if self._extra is not None:
+            extra = self._extra[rows]
+            kept = np.flatnonzero(extra >= 0)
+            old = extra[kept]
+            extra[kept] = np.arange(len(kept))
+            self._served, self._snapshot, self._members = self._served[old], self._snapshot[old], self._members[old]
+            self._extra, self._extras = extra, len(kept)
+        self.used = len(rows)
+
+    def window(self, start: int, end: int) -> tuple[Ints, NDArray[np.uint64]]:
+        """Rows and keys with `start` <= slot < `end`, by key."""
+        start, end = max(start, 0), min(max(end, 0), (1 << 32) - 1)
+        return self.index.between(start << 32, end << 32)
+
+    def append(self, keys: NDArray[np.uint64]) -> int:
+        """Make rows for new ascending `keys`; return the first."""
+        first, need = self.used, self.used + len(keys)
+        self._make_room(need)
+        self.flags[first:need] = 0
+        if self._extra is not None:
+            self._extra[first:need] = -1
+        self.index.append(keys, first)
+        self.used = need
+        return first
+
+    def _make_room(self, need: int) -> None:
+        if need > len(self.flags):
+            room = max(need, len(self.flags) + len(self.flags) // 2, 4096)
+            for name in ("version", "flags", "predicted", "actual", "naive", "observed"):
+                setattr(self, name, grown(getattr(self, name), self.used, room))
+            if self._extra is not None:
+                self._extra = grown(self._extra, self.used, room)
+
+    def rows_of(self, unique: NDArray[np.uint64]) -> Ints:
+        """Row of each of the ascending keys, made where there is none."""
+        rows = self.index.find(unique)
+        missing = np.flatnonzero(rows < 0)
+        if len(missing):
+            first = self.append(unique[missing])
+            rows[missing] = np.arange(first, self.used)
+            self.predicted[first : self.used] = np.nan
+            self.actual[first : self.used] = np.nan
+            self.naive[first : self.used] = np.nan
+            self.version[first : self.used] = 0
+        return rows
+
+    def keep_extras(self, at: Ints, events: Events, chosen: NDArray[np.intp]) -> None:
+        """Keep what the `chosen` events say was served, for the rows `at`."""
+        if events.served is None or events.snapshot is None or events.members is None:
+            raise ValueError("Served events come with what was served.")
+        if self._extra is None:
+            self._extra = np.full(len(self.flags), -1, dtype=np.int32)
+        members = events.members[chosen]
+        first, need = self._extras, self._extras + len(at)
+        width = max(self._members.shape[1], members.shape[1])
+        if need > len(self._served) or width > self._members.shape[1]:
+            room = (
+                max(need, len(self._served) + len(self._served) // 2, 1024)
+                if need > len(self._served)
+                else len(self._served)
+            )
+            self._served, self._snapshot = grown(self._served, first, room), grown(self._snapshot, first, room)
+            wide = np.full((room, width), np.nan, dtype=np.float32)
+            wide[:first, : self._members.shape[1]] = self._members[:first]
+            self._members = wide
+        self._served[first:need] = events.served[chosen]
+        self._snapshot[first:need] = events.snapshot[chosen]
+        self._members[first:need] = np.nan
+        self._members[first:need, : members.shape[1]] = members
+        self._extra[at] = np.arange(first, need)
+        self._extras = need
+
+    def served_values(self, at: Ints) -> Floats:
+        """Return what the collector was given: the champion's own prediction unless the handle served another value."""
+        values: Floats = self.predicted[at]
+        if self._extra is not None:
+            chosen = (self.flags[at] & IS_SERVED) != 0
+            values[chosen] = self._served[self._extra[at[chosen]]]
+        return values
+
+    def values(self, at: Ints) -> RowState:
+        """Return what the rows `at` are."""
+        extra = None
+        if self._extra is not None:
+            extra = np.where((self.flags[at] & IS_SERVED) != 0, self._extra[at], -1)
+        return RowState(
+            self.flags[at],
+            self.version[at],
+            self.predicted[at],
+            self.served_values(at),
+            self.actual[at],
+            self.naive[at],
+            self.observed[at].astype(np.float64),
+            extra,
+        )
+
+    def batch(self, place: Codes, slot: Ints, state: RowState) -> MaturedBatch:
+        """Rows in a state they were or are in, with their keys, for those who follow them."""
+        members = np.empty((len(slot), 0), dtype=np.float32)
+        snapshot = np.zeros(len(slot), dtype=np.uint32)
+        if state.extra is not None and (state.extra >= 0).any():
+            through = state.extra >= 0
+            members = np.full((len(slot), self._members.shape[1]), np.nan, dtype=np.float32)
+            members[through] = self._members[state.extra[through]]
+            snapshot[through] = self._snapshot[state.extra[through]]
+        actual = np.where((state.flags & IS_KNOWN) != 0, state.actual, np.nan)
+        return MaturedBatch(
+            place,
+            slot,
+            state.version,
+            state.predicted,
+            state.served,
+            actual,
+            state.naive,
+            members,
+            snapshot,
+            state.observed,
+        )

@@ -1,0 +1,105 @@
+"""Seasonal-naive forecasts: the truth one season before, else two."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demand_maint.core.key_index import make_keys
+from demand_maint.core.row_columns import IS_KNOWN, RowColumns
+from demand_maint.core.timegrid import TimeGrid
+
+__all__ = ["Seasons"]
+
+DST = 7200  # more than any clock is put forward or back
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Codes = NDArray[np.uint32]
+
+
+class Seasons:
+    """What was a season before, among rows and in what is known from before them.
+
+    Parameters
+    ----------
+    columns
+        The rows.
+    grid
+        Slots.
+    season
+        Distance of the reference, seconds.
+    """
+
+    def __init__(self, columns: RowColumns, grid: TimeGrid, season: int) -> None:
+        self._columns, self._grid, self._season = columns, grid, season
+        # truths from before the journal: (places, slots) -> actuals, NaN where unknown; and the last slot that has one
+        self._reference: Callable[[Codes, Ints], Floats] | None = None
+        self._reference_end = -1
+
+    def over(self, columns: RowColumns) -> "Seasons":
+        """Return the same for other rows."""
+        twin = Seasons(columns, self._grid, self._season)
+        twin._reference, twin._reference_end = self._reference, self._reference_end
+        return twin
+
+    def use_reference(self, reference: Callable[[Codes, Ints], Floats], end: int) -> None:
+        """Let `reference` stand in where there is no row, for slots up to `end`."""
+        self._reference, self._reference_end = reference, end
+
+    def before(self, slot: int) -> tuple[int, int]:
+        """Slots at the same wall-clock time one and two seasons before."""
+        slots = np.array((slot,))
+        return int(self._shift(slots, -self._season)[0]), int(self._shift(slots, -2 * self._season)[0])
+
+    def truth_at(self, place: int, slot: int) -> float:
+        """Return the known actual of one key, NaN where there is none."""
+        columns = self._columns
+        row = columns.index.row_of(max(slot, 0) << 32 | place)
+        if row >= 0 and columns.flags[row] & IS_KNOWN:
+            return float(columns.actual[row])
+        if self._reference is not None and slot <= self._reference_end:
+            return float(self._reference(np.array((place,), dtype=np.uint32), np.array((slot,)))[0])
+        return np.nan
+
+    def find(self, place: Codes, slot: Ints) -> Floats:
+        """Forecasts of any keys, as known now; NaN where there is none."""
+        out = np.full(len(slot), np.nan)
+        want = np.arange(len(slot))
+        for distance in (self._season, 2 * self._season):
+            if not len(want):
+                break
+            if self._begins_later(slot, distance):
+                continue
+            whole = len(want) == len(slot)
+            back = self._shift(slot if whole else slot[want], -distance)
+            places = place if whole else place[want]
+            keys = make_keys(places, np.maximum(back, 0))
+            if self._reference is not None and int(back.min()) <= self._reference_end:
+                out[want] = self._reference(places, back)
+            if int(keys.min()) > self._columns.index.newest:
+                want = np.flatnonzero(np.isnan(out))
+                continue
+            rows = self._columns.index.find(keys)
+            hit = rows >= 0
+            if not hit.all():
+                rows = rows[hit]
+                found = want[hit]
+            else:
+                found = want
+            known = (self._columns.flags[rows] & IS_KNOWN) != 0
+            if not known.all():
+                rows, found = rows[known], found[known]
+            if len(found) == len(out):
+                return self._columns.actual[rows]
+            out[found] = self._columns.actual[rows]
+            want = np.flatnonzero(np.isnan(out))
+        return out
+
+    def _shift(self, slot: Ints, seconds: int) -> Ints:
+        return slot + seconds if self._grid.zone == "UTC" else self._grid.shift(slot, seconds)
+
+    def _begins_later(self, slot: Ints, distance: int) -> bool:
+        """Whether everything known begins after all that lies `distance` before `slot`."""
+        latest = int(slot.max()) - distance + DST
+        return latest > self._reference_end + 2 * DST and latest << 32 < self._columns.index.oldest
