@@ -9,10 +9,12 @@ from demand_maint._storage.ledger_file import LedgerFile
 from demand_maint._storage.lock import MaintainerLock
 from demand_maint._storage.snapshots import SnapshotStore
 from demand_maint._training.pool import WorkerPool
+from demand_maint._training.requests import WorkerJob
 from demand_maint.clock import Clock
 from demand_maint.config import Config
 from demand_maint.core.cycle import Cycle, CycleResult, Failed, Step
 from demand_maint.core.events import MaintenanceEvent, ModelDeployed, RolledBack
+from demand_maint.core.jobs import TrainingJob
 from demand_maint.core.versions import Commit
 from demand_maint.deploy_model import ModelDeployer
 from demand_maint.errors import TrainingCancelledError
@@ -39,7 +41,10 @@ class RootParts:
     def __init__(self, root: Path, config: Config, clock: Clock) -> None:
         self._clock = clock
         self._cancelled = threading.Event()
-        self._pool = WorkerPool(config.runtime.worker_slots, grace=config.runtime.grace_seconds)
+        self._pool = WorkerPool(
+            config.runtime.worker_slots, grace=config.runtime.grace_seconds, on_begin=self._training_begins
+        )
+        self._on_begin: Callable[[int | None], None] | None = None
         self._deployer = ModelDeployer(root, config, clock, pool=self._pool)
         self._registry = self._deployer.registry
         door = self._registry.door
@@ -123,12 +128,22 @@ class RootParts:
         health = self._manager.assessed
         return {} if health is None else health.as_dict(details=True)
 
-    def perform(self, step: Step, on_progress: Callable[[int, int], None] | None = None) -> Any:
+    def perform(
+        self,
+        step: Step,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_begin: Callable[[int | None], None] | None = None,
+    ) -> Any:
         """Carry out one step; a training that was stopped because we close is no failed training."""
+        self._on_begin = on_begin
         answer = self._manager.perform(step, on_progress)
         if isinstance(answer, Failed) and self._cancelled.is_set():  # a pool that was closed before the job began
             raise TrainingCancelledError("The runtime is closing; the training was stopped.")
         return answer
+
+    def _training_begins(self, job: WorkerJob) -> None:
+        if isinstance(job, TrainingJob) and self._on_begin is not None:
+            self._on_begin(job.rows)
 
     def finish(self, result: CycleResult) -> dict[str, Any]:
         """Keep the result of a cycle."""

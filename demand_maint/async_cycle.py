@@ -6,8 +6,8 @@ from typing import Any
 
 from demand_maint.clock import Clock
 from demand_maint.core.cycle import Promote, Rollback, Step, Train, Vetoed
-from demand_maint.core.events import TrainingProgress
-from demand_maint.core.narrate import DriftNews, step_begins, step_ended
+from demand_maint.core.events import TrainingProgress, TrainingStarted
+from demand_maint.core.narrate import DriftNews, step_ended
 from demand_maint.errors import ClosedError
 from demand_maint.hooks import HookBus
 from demand_maint.side_thread import SideThread
@@ -64,18 +64,25 @@ class AsyncCycle:
             reason = await self._bus.ask(step)
             if reason is not None:
                 return Vetoed(reason=reason)
-        for event in step_begins(step, self._clock.now()):
-            self._bus.emit(event)
         answer = await self._thread.run(self._carry_out, step)
         for event in step_ended(step, answer, self._clock.now()):
             self._bus.emit(event)
         return answer
 
     def _carry_out(self, step: Step) -> Any:
-        answer = self._parts.perform(step, self._progress_of(step) if isinstance(step, Train) else None)
+        if isinstance(step, Train):
+            answer = self._parts.perform(step, self._progress_of(step), self._begin_of(step))
+        else:
+            answer = self._parts.perform(step)
         if isinstance(step, Promote | Rollback):
             self._after_change()
         return answer
+
+    def _begin_of(self, step: Train) -> Callable[[int | None], None]:
+        def begin(rows: int | None) -> None:
+            self._bus.emit(TrainingStarted(at=self._clock.now(), kind=step.kind, rows=rows))
+
+        return begin
 
     def _progress_of(self, step: Train) -> Callable[[int, int], None]:
         def progress(done: int, total: int) -> None:

@@ -16,7 +16,7 @@ from demand_maint.log import get_logger
 
 __all__ = ["Parts", "Upkeep"]
 
-FOLLOWER_SECONDS: Final = 0.4
+FOLLOWER_SECONDS: Final = 0.25
 DRAIN_SECONDS: Final = 1.0
 
 log = get_logger("upkeep")
@@ -60,8 +60,13 @@ class Parts(Protocol):
     def assessed(self) -> dict[str, Any]:
         """Health as the cycle that just began found it, as `HealthReport.as_dict` with details."""
 
-    def perform(self, step: Any, on_progress: Callable[[int, int], None] | None = None) -> Any:
-        """Carry out one step of a cycle."""
+    def perform(
+        self,
+        step: Any,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_begin: Callable[[int | None], None] | None = None,
+    ) -> Any:
+        """Carry out one step of a cycle; ``on_begin(rows)`` when a training's child process starts, ``on_progress`` as it goes on."""
 
     def finish(self, result: Any) -> dict[str, Any]:
         """Keep the result of a cycle; the dict that users see."""

@@ -121,6 +121,8 @@ class WorkerPool:
         Seconds a cancelled child gets to stop by itself before it is killed.
     command
         How a worker is started; tests pass one that misbehaves.
+    on_begin
+        Called with each job when its turn has come, from a thread of the pool (with an executor from the caller's).
     """
 
     def __init__(
@@ -130,8 +132,10 @@ class WorkerPool:
         grace: float = DEFAULT_GRACE_SECONDS,
         *,
         command: Sequence[str] | None = None,
+        on_begin: Callable[[WorkerJob], None] | None = None,
     ) -> None:
         self.grace = grace
+        self._on_begin = on_begin
         self._slots, self._executor = slots, executor
         self._command = list(command) if command is not None else None
         self._lock = threading.Lock()
@@ -303,6 +307,7 @@ class WorkerPool:
             if handle.control.kill_at is not None:
                 handle.settle(_not_begun)
                 return
+            self._tell(job)
             handle.settle(
                 lambda: run_child(
                     task_of(job),
@@ -317,6 +322,14 @@ class WorkerPool:
             with self._lock:
                 self._running.pop(handle, None)
 
+    def _tell(self, job: WorkerJob) -> None:
+        if self._on_begin is None:
+            return
+        try:
+            self._on_begin(job)
+        except Exception as error:  # somebody else's code
+            log.warning("begin callback failed", error=repr(error))
+
     def _send_away(self, handle: TrainingHandle[Any], executor: Executor) -> None:
         job = handle.job
         ticket = RemoteTicket(job.output_directory, uuid.uuid4().hex[:12], handle.grace)
@@ -330,6 +343,7 @@ class WorkerPool:
             handle.settle(_not_begun if remote.cancelled() else lambda: unpack_answer(remote.result()))
 
         handle.set_running_or_notify_cancel()
+        self._tell(job)
         try:
             remote = executor.submit(
                 run_remotely,

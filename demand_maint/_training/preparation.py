@@ -209,6 +209,7 @@ def build_job(
         feature_builder=config.features or "demand_maint.features:DemandFeatures",
         horizon_seconds=config.horizon_seconds,
         zone=config.zone,
+        rows=len(frame),
         created_at=now,
     )
 

@@ -51,7 +51,7 @@ class FeedFaultSuspected(MaintenanceEvent, frozen=True, kw_only=True):
 
 
 class TrainingStarted(MaintenanceEvent, frozen=True, kw_only=True):
-    """A child process begins to train; `rows` where they are counted already."""
+    """A child process begins to train on `rows` rows, those that will be held back among them."""
 
     kind: str
     rows: int | None = None

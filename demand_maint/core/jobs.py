@@ -23,6 +23,8 @@ class TrainingJob(Struct, frozen=True, kw_only=True):
         ``.cbm`` a fine-tune starts from; ``None`` for a full retrain. Where `base_sha256` (hex) is given, its bytes must have it.
     validation
         Share of the newest rows held back for the metrics, by time.
+    rows
+        Rows of the frame, for whoever is told that a training begins.
     train_until
         Rows at or after this epoch second are not trained on but measured (the gate's holdout); ``None`` trains on all.
     """
@@ -51,6 +53,7 @@ class TrainingJob(Struct, frozen=True, kw_only=True):
     feature_builder: str = ""
     horizon_seconds: int | None = None
     zone: str = "UTC"
+    rows: int | None = None
     created_at: float = 0.0
 
 

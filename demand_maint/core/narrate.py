@@ -13,22 +13,12 @@ from demand_maint.core.events import (
     MaintenanceEvent,
     TrainingFailed,
     TrainingFinished,
-    TrainingStarted,
 )
 from demand_maint.core.jobs import TrainingOutcome
 
-__all__ = ["DriftNews", "step_begins", "step_ended"]
+__all__ = ["DriftNews", "step_ended"]
 
 _SEVERITY = {"degraded": 1, "critical": 2}
-
-
-def step_begins(step: Step, at: float, rows: int | None = None) -> tuple[MaintenanceEvent, ...]:
-    """Return what is to be told before `step` is carried out.
-
-    >>> step_begins(Train(kind="full"), at=0.0, rows=500)
-    (TrainingStarted(at=0.0, kind='full', rows=500),)
-    """
-    return (TrainingStarted(at=at, kind=step.kind, rows=rows),) if isinstance(step, Train) else ()
 
 
 def step_ended(step: Step, answer: Any, at: float) -> tuple[MaintenanceEvent, ...]:

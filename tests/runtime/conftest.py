@@ -126,8 +126,15 @@ class FakeParts:
     def assessed(self) -> dict[str, Any]:
         return self.health
 
-    def perform(self, step: Step, on_progress: Callable[[int, int], None] | None = None) -> Any:
+    def perform(
+        self,
+        step: Step,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_begin: Callable[[int | None], None] | None = None,
+    ) -> Any:
         self.note("perform", step)
+        if isinstance(step, Train) and on_begin is not None:
+            on_begin(OUTCOME.rows)
         if self.act is not None:
             return self.act(step)
         if isinstance(step, Train):

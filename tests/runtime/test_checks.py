@@ -243,6 +243,7 @@ async def test_a_training_is_told_step_by_step(stage: Stage) -> None:
     await runtime.hooks.drain(1.0)
     kinds = list(dict.fromkeys(type(event).__name__ for event in events if not isinstance(event, CheckCompleted)))
     assert kinds == ["TrainingStarted", "TrainingProgress", "TrainingFinished", "ModelDeployed"]
+    assert [event.rows for event in events if isinstance(event, TrainingStarted)] == [10]
     assert runtime.status()["last_result"] == result
 
 

@@ -123,6 +123,9 @@ async def test_from_collecting_to_a_new_champion_and_back(root: Path) -> None:
         await runtime.hooks.drain(5.0)
         kinds = list(dict.fromkeys(type(event).__name__ for event in events))
         assert kinds[:3] == ["TrainingStarted", "TrainingProgress", "TrainingFinished"]
+        assert all(
+            event.rows is not None and event.rows >= 400 for event in events if isinstance(event, TrainingStarted)
+        )
         (deployed,) = [event for event in events if isinstance(event, ModelDeployed)]
         (back,) = [event for event in events if isinstance(event, RolledBack)]
         assert (deployed.version, deployed.previous, back.version, back.previous) == (newer, 1, 1, newer)
