@@ -1,6 +1,7 @@
 """A process that logs for a living, so that others can kill it: forked from a warm parent, its acknowledgements in shared memory.
 
-Operation 2 i predicts key i; operation 2 i + 1 tells the truth of key i - LAG. Whatever an operation logs follows from its number.
+Operation 2 i predicts key i; operation 2 i + 1 tells the truth of key i - LAG; every `RARE`-th prediction comes with those of
+`MANY` more places, in a block large enough for a call of its own. Whatever an operation logs follows from its number.
 """
 
 import mmap
@@ -11,12 +12,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from demand_maint._storage.disk import Disk
 from demand_maint.config import Config, MonitorConfig
 from demand_maint.model_monitor import ModelMonitor
 
 PLACES = 7
 LAG = 40
+RARE = 301
+MANY = 2_500
 START = 1_700_000_000 // 3600 * 3600
 STEP = 60
 CONFIG = Config(step="1m", monitor=MonitorConfig(segment_records=256, fsync_seconds=0.02))
@@ -33,7 +38,10 @@ def operate(monitor: ModelMonitor, number: int) -> None:
     i, truth = divmod(number, 2)
     if not truth:
         place, at = key_of(i)
-        if i % 3 == 0:
+        if i % RARE == 7:
+            codes, _ = monitor.journal.encode([place, *range(PLACES, PLACES + MANY)])
+            monitor.journal.log_columns(codes, np.full(1 + MANY, at), np.full(1 + MANY, float(i)), None)
+        elif i % 3 == 0:
             monitor.log_prediction(place, at, float(i), (float(i), 2.0))
         else:
             monitor.log_prediction(place, at, float(i))
