@@ -25,6 +25,7 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import msgspec
+import structlog  # noqa: F401  # loaded with this module, so that the first line logged imports nothing inside the host's loop
 from msgspec import Struct
 
 from demand_maint.clock import Clock, SystemClock
