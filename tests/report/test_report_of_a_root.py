@@ -7,6 +7,7 @@ import pytest
 
 from demand_maint.cli import main
 from demand_maint.config import Config, PolicyConfig, TrainingConfig
+from demand_maint.model_monitor import ModelMonitor
 from demand_maint.replay import replay
 from demand_maint.report import REPORT_FILE, report_data, write_report
 from demand_maint.runtime import MaintenanceRuntime
@@ -44,6 +45,18 @@ def test_everything_is_gathered(root: Path) -> None:
     assert any(row.psi is not None for row in story.features)
     assert story.deployments[0].action == "init"
     assert {row.what for row in story.upcoming} >= {"Next check", "Full retrain"}
+
+
+def test_details_of_health_tell_the_inputs_that_the_page_shows(root: Path) -> None:
+    """The monitor's details must have the same indices as the page, each with its importance."""
+    clock = VirtualClock(START + 46 * DAY)
+    shown = {row.name: row.psi for row in report_data(root, CONFIG, clock).stories[0].features}
+    with ModelMonitor(root, CONFIG, clock) as monitor:
+        told = monitor.get_model_health(details=True)["inputs"]
+        assert monitor.get_model_health().keys().isdisjoint({"inputs"})
+    assert told
+    assert all(row["importance"] is not None for row in told)
+    assert {row["feature"]: row["psi"] for row in told}.items() <= shown.items()
 
 
 def test_the_place_that_shifted_is_named(root: Path) -> None:
