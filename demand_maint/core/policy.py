@@ -194,10 +194,16 @@ def _days_since(s: Situation, at: float | None) -> float | None:
     return None if at is None else (s.now - at) / DAY
 
 
+UNDECIDED = 0.5  # part of the interval that a full retrain counts which live truth could not decide on
+
+
 def _full_retrain_due(s: Situation) -> str | None:
     days, limit = _days_since(s, s.facts.last_full_retrain_at), s.policy.full_retrain_interval_days
     if limit is None or days is None or days < limit:
         return None
+    tried = s.ledger.last("full", ("accepted", "rejected", "expired"))
+    if tried is not None and tried.outcome == "expired" and s.now - tried.at < limit * UNDECIDED * DAY:
+        return None  # where live truth is too noisy to decide, the next one will not fare better at once
     return f"{days:.0f} days since the last full retrain (limit {limit:g})"
 
 

@@ -97,6 +97,21 @@ def test_first_match_wins() -> None:
 
 
 @pytest.mark.parametrize(
+    ("outcome", "days", "rule"),
+    [("expired", 40, "none"), ("expired", 46, "full_retrain_due"), ("rejected", 40, "full_retrain_due")],
+)
+def test_an_undecided_full_retrain_counts_half_the_interval(outcome: AttemptOutcome, days: float, rule: str) -> None:
+    """Live truth that could not decide in four weeks is not asked again at once; other rules are not held back."""
+    began = NOW - days * DAY
+    ledger = MaintenanceLedger().after(Started(kind="full", rule="full_retrain_due"), began)
+    ledger = ledger.after(Settled(kind="full", outcome=outcome), began + 28 * DAY)
+    old = facts(last_full_retrain_at=NOW - 130 * DAY)
+    assert decide(situation(facts=old, ledger=ledger)).rule == rule
+    assert decide(situation(CRITICAL, facts=old, ledger=ledger)).rule == "critical_drift"
+    assert decide(situation(facts=structs.replace(old, fine_tunes=5), ledger=ledger)).rule != "none"
+
+
+@pytest.mark.parametrize(
     ("setting", "health", "changes"),
     [
         ("full_retrain_interval_days", HEALTHY, {"last_full_retrain_at": 0.0}),
