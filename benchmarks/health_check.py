@@ -40,7 +40,7 @@ def main() -> None:
 
         def everything() -> None:
             monitor._reports.clear()
-            monitor._daily = None
+            monitor._daily = (None, 0, None)
             monitor.get_model_health(details=True)
 
         rows.append({"what": "nothing pending, figures computed again", "us": timed(afresh, 101), "n": n})

@@ -123,6 +123,7 @@ class HealthReport(Struct, frozen=True, kw_only=True):
             "retrain_threshold": self.drift.retrain_threshold,
             "warn_threshold": self.drift.warn_threshold,
             "drift_since": self.drift.since,
+            "set_aside": self.drift.set_aside,
             "places": [_plain(place) for place in self.places if place.drifting],
             "feed": {str(place): kind for place, kind in self.feed.items()},
             "pool_fault": self.pool_fault,
