@@ -14,8 +14,8 @@ from demand_maint.core.view import Floats, MetricsView
 __all__ = ["SAMPLE", "day_surprises", "surprises"]
 
 WEEKS = 4
-#: Of more places than this an even sample is looked at.
-SAMPLE = 256
+#: Of more places than this an even sample is looked at (`benchmarks.detector_scorecard --costs`).
+SAMPLE = 128
 #: How far the rows of a day may be from their usual number, for its mean to be compared.
 SAME_ROWS = 0.1
 #: Days read at a time, so that no table of all places and days is made.
@@ -51,9 +51,10 @@ def surprises(view: MetricsView, edges: NDArray[np.int64], feed: FeedState) -> t
     step = max(-(-len(view.places) // SAMPLE), 1)
     rows, demand = [], []
     for first in range(0, len(edges) - 1, CHUNK):
-        blocks = view.sums.blocks_by_place(edges[first : first + CHUNK + 1], fields=("n", "abs_actual"))
-        rows.append(blocks["n"][::step])
-        demand.append(blocks["abs_actual"][::step])
+        part = edges[first : first + CHUNK + 1]
+        blocks = view.sums.blocks_by_place(part, fields=("n", "abs_actual"), every=step)
+        rows.append(blocks["n"])
+        demand.append(blocks["abs_actual"])
     if not rows:
         return np.empty(0), np.empty(0)
     counts = np.concatenate(rows, axis=1)

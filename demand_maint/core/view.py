@@ -94,9 +94,13 @@ class SumsView(Protocol):
         """Return sums over each of the B blocks between B + 1 `edges`; arrays of shape (B,)."""
 
     def blocks_by_place(
-        self, edges: NDArray[np.int64], version: int | None = None, fields: Sequence[str] = SUM_FIELDS
+        self,
+        edges: NDArray[np.int64],
+        version: int | None = None,
+        fields: Sequence[str] = SUM_FIELDS,
+        every: int = 1,
     ) -> dict[str, Floats]:
-        """Return the same per place, of `fields` only; arrays of shape (P, B)."""
+        """Return the same per place, of `fields` only and of `every` so many places one; arrays of shape (P, B)."""
 
     def versions(self, start_hour: int, end_hour: int) -> list[int]:
         """Return versions with rows in the range."""
