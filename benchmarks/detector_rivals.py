@@ -5,7 +5,7 @@ the kind of streams it is then judged on. That is more than our test is given, w
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,11 +13,12 @@ import numpy as np
 
 from benchmarks.detector_streams import REFERENCE, Stream
 
-__all__ = ["BUDGET", "RIVALS", "Alarms", "tuned_rivals"]
+__all__ = ["BUDGET", "RIVALS", "TUNED_RIVALS", "Alarms", "Family", "tuned"]
 
 #: False alarms a year that a tuned detector may raise.
 BUDGET = 1.2
 Alarms = Callable[[Stream], list[int]]
+Family = tuple[Callable[[float], Alarms], Sequence[float]]
 
 
 def raw_threshold(limit: float) -> Alarms:
@@ -78,7 +79,7 @@ RIVALS: dict[str, Alarms] = {
     "River Page-Hinkley, log ratio": page_hinkley(3.0, logs=True),
 }
 #: Families and the settings tried, from the keenest on.
-_FAMILIES: dict[str, tuple[Callable[[float], Alarms], Sequence[float]]] = {
+TUNED_RIVALS: dict[str, Family] = {
     "raw 7 d, tuned": (raw_threshold, (0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0)),
     "River ADWIN, raw, tuned": (adwin, (0.3, 0.1, 0.03, 0.01, 0.002, 0.0002)),
     "River Page-Hinkley, raw, tuned": (page_hinkley, tuple(np.geomspace(1.0, 40.0, 14).tolist())),
@@ -86,11 +87,11 @@ _FAMILIES: dict[str, tuple[Callable[[float], Alarms], Sequence[float]]] = {
 }
 
 
-def tuned_rivals(streams: Sequence[Stream]) -> dict[str, tuple[Alarms, float]]:
+def tuned(families: Mapping[str, Family], streams: Sequence[Stream]) -> dict[str, tuple[Alarms, float]]:
     """Return each family at its keenest setting that keeps the budget on `streams`, none of which has a shift, and the setting."""
     years = sum(stream.years for stream in streams)
     found = {}
-    for name, (family, settings) in _FAMILIES.items():
+    for name, (family, settings) in families.items():
         for setting in settings:
             alarms = family(setting)
             if sum(len(alarms(stream)) for stream in streams) / years <= BUDGET:

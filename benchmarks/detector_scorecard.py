@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.detector_costs import print_costs
 from benchmarks.detector_feeds import feed_scores, week_scores
 from benchmarks.detector_places import place_scores
-from benchmarks.detector_rivals import BUDGET, RIVALS, Alarms, tuned_rivals
+from benchmarks.detector_rivals import BUDGET, RIVALS, TUNED_RIVALS, Alarms, Family, tuned
 from benchmarks.detector_streams import REFERENCE, Stream, aging_streams, crossfitted_streams, inject, synthetic
 from demand_maint.core.difficulty import log_error_against, usual_and_spread
 from demand_maint.core.drift import DegradationTest
@@ -41,19 +41,29 @@ TARGETS: dict[str, tuple[float, dict[str, tuple[float, float]]]] = {
     "real bikes": (1.2, {"+30 %": (math.inf, 0.90), "+60 %": (6, 0.0)}),
     "real car parks, pooled": (1.2, {"+30 %": (math.inf, 0.90), "+60 %": (6, 0.0)}),
 }
+#: The same choice for ours: what a user asks for, tried until the budget is kept; not what the targets are held against.
+OURS_TUNED: dict[str, Family] = {
+    "ours, retrain, tuned": (lambda rate: ours("retrain", per_year=rate), (4.0, 3.0, 2.5, 2.0, 1.7, 1.4, 1.2, 1.0))
+}
 #: Stream-years from which a rate of false alarms means something.
 LEAST_YEARS = 5.0
 WARN_TARGET = ("synthetic 500 rows", "+15 %", 15)
 
 
-def ours(grade: str, *, floor: float | None = None) -> Alarms:
-    """Our test; with `floor` an alarm also needs that degradation over 7 days, as the rules do."""
+def ours(grade: str, *, floor: float | None = None, per_year: float = 1.0) -> Alarms:
+    """Our test; with `floor` an alarm also needs that degradation over 7 days, as the rules do.
+
+    Parameters
+    ----------
+    per_year
+        What a user sets as `max_false_retrains_per_year`.
+    """
 
     def alarms(stream: Stream) -> list[int]:
         values = log_error_against(stream.error, stream.naive, stream.level, stream.surprise, stream.turn)
         past = values[:REFERENCE][np.isfinite(values[:REFERENCE])]
         centre, spread = usual_and_spread(past)
-        test = DegradationTest(centre=centre, centre_days=len(past), scale=spread, scale_days=len(past))
+        test = DegradationTest(per_year, centre=centre, centre_days=len(past), scale=spread, scale_days=len(past))
         skill = np.nansum(stream.error[:REFERENCE]) / np.nansum(stream.naive[:REFERENCE])
         found = []
         for day, value in enumerate(values[REFERENCE:].tolist()):
@@ -165,11 +175,11 @@ def run(*, full: bool, real: bool) -> dict[str, Any]:
     result: dict[str, Any] = {"streams": {}, "misses": []}
     shifts = list(SHIFTS) if full else ["+15 %", "+30 %", "+60 %"]
     for kind, streams, repeats in stream_sets(full=full, real=real):
-        tuned = tuned_rivals(_calibration(kind, streams))
+        families = TUNED_RIVALS | OURS_TUNED
         rows = {name: score(detector, streams, repeats, shifts) for name, detector in DETECTORS.items()}
         rows |= {
             f"{name}: {setting:.2g}": score(detector, streams, repeats, shifts)
-            for name, (detector, setting) in tuned.items()
+            for name, (detector, setting) in tuned(families, _calibration(kind, streams)).items()
         }
         result["streams"][kind] = dict(sorted(rows.items(), key=lambda item: item[0].startswith("ours")))
         result["misses"] += misses(kind, rows["ours, retrain"]) + beaten(kind, streams, rows)

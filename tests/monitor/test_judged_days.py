@@ -8,6 +8,7 @@ import pytest
 
 from demand_maint.config import Config
 from demand_maint.core import health
+from demand_maint.core.drift import run_detector
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.testing import VirtualClock
 
@@ -49,7 +50,7 @@ def test_truth_of_today_leaves_the_judgement_of_whole_days_alone(
 ) -> None:
     """The sequential test runs once a day and once for each correction of a judged day, not at every check."""
     runs = 0
-    original = health.run_detector
+    original = run_detector
 
     def counted(*arguments: Any) -> Any:
         nonlocal runs
