@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,13 @@ class Oracle:
     rows: dict[Key, Row] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
 
+    def __post_init__(self) -> None:
+        self.back = cache(lambda slot, seasons: int(self.grid.shift(np.array([slot]), -seasons * self.season)[0]))
+        self.floor = cache(lambda time: int(self.grid.floor(np.array([time]))[0]))
+
     def key(self, place: Any, time: float) -> Key:
         """The key a time of a place falls into."""
-        return place, int(self.grid.floor(np.array([time]))[0])
+        return place, self.floor(time)
 
     def predict(self, place: Any, time: float, value: float, version: int, *, pair: bool = False) -> None:
         """A logged prediction, or the prediction of a four-argument call."""
@@ -63,8 +68,7 @@ class Oracle:
         """The truth one season before, else two."""
         place, slot = key
         for seasons in (1, 2):
-            back = int(self.grid.shift(np.array([slot]), -seasons * self.season)[0])
-            found = self.rows.get((place, back))
+            found = self.rows.get((place, self.back(slot, seasons)))
             if found is not None and found.actual is not None:
                 return found.actual
         return None

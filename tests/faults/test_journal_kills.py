@@ -8,6 +8,7 @@ from pathlib import Path
 import journal_life as life
 import numpy as np
 import polars as pl
+import pytest
 
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.testing import VirtualClock
@@ -40,6 +41,7 @@ def expected(operations: int) -> pl.DataFrame:
     return pl.concat([rows, beside]).sort("slot", "place_id")
 
 
+@pytest.mark.timeout(24 * 3600)  # the whole campaign takes its time
 def test_kill_9_at_any_instant_loses_doubles_and_invents_nothing(tmp_path: Path, big: bool) -> None:
     """Every acknowledged record is there once after each death, and at most the one in flight beside them."""
     kills = 10_000 if big else 100

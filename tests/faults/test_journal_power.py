@@ -129,6 +129,7 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_lanes, "_BY_CALL", 512)
 
 
+@pytest.mark.timeout(24 * 3600)  # the whole campaign takes its time
 def test_after_a_power_cut_everything_synced_is_there_and_nothing_is_invented(workspace: Path, big: bool) -> None:
     """Whatever part of the unsynced writes reaches the platter, synced records and the places they name are there, once."""
     states, faults = explore(workspace, every=1 if big else 8, subsets=8 if big else 2)
