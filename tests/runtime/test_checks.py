@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Generator
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -13,17 +14,20 @@ import pytest
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from demand_maint.core.cycle import Train
+from demand_maint.core.cycle import CycleResult, Discard, Failed, Step, Train
 from demand_maint.core.events import (
+    ChallengerRejected,
     CheckCompleted,
     DriftDetected,
     FeedFaultSuspected,
     MaintenanceEvent,
     ModelDeployed,
+    TrainingFailed,
     TrainingFinished,
     TrainingProgress,
     TrainingStarted,
 )
+from demand_maint.core.versions import GateVerdict
 from demand_maint.errors import ClosedError, ConfigError, MaintainerBusyError
 
 if TYPE_CHECKING:
@@ -312,6 +316,29 @@ async def test_drift_is_told_when_it_begins_not_at_every_check(stage: Stage) -> 
         ("FeedFaultSuspected", None),
     ]
     assert events[2].places == ("7",)
+
+
+async def test_a_failed_training_and_a_rejected_challenger_are_told(stage: Stage) -> None:
+    """A child that fails is TrainingFailed with its reason, a challenger that is dropped ChallengerRejected with the verdict's."""
+    runtime, parts = await stage.open()
+    events: list[Any] = []
+
+    @runtime.on(TrainingFailed, ChallengerRejected)
+    async def note(event: MaintenanceEvent) -> None:
+        events.append(event)
+
+    def both(_force: str | None) -> Generator[Step, Any, CycleResult]:
+        yield Train(kind="full")
+        yield Discard(kind="full", version=7, verdict=GateVerdict(verdict="worse", method="gate", reasons=("margin",)))
+        return CycleResult(status="rejected", action="full_retrain", rule="r", reason="")
+
+    parts.script = both
+    parts.act = lambda step: Failed(reason="memory", detail="too much") if isinstance(step, Train) else None
+    assert (await runtime.check_now())["status"] == "rejected"
+    await runtime.hooks.drain(1.0)
+    failed, rejected = events
+    assert (failed.kind, failed.reason, failed.detail) == ("full", "memory", "too much")
+    assert (rejected.version, rejected.reasons, rejected.detail) == (7, ("margin",), "worse")
 
 
 async def test_rollback_does_not_wait_for_a_training(stage: Stage) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from msgspec import structs
 
 from demand_maint.core.events import (
     CheckCompleted,
@@ -208,6 +209,10 @@ async def test_a_follower_predicts_follows_and_takes_over_when_the_leader_is_kil
             await process.wait()
 
 
+def _number_of_commits(root: Path) -> int:
+    return len(ModelDeployer(root, real_root.settings()).registry.commits())
+
+
 def _redeploy(root: Path) -> int:
     """Deploy the champion's own file once more, as an operator in another process would; its new number."""
     deployer = ModelDeployer(root, real_root.settings())
@@ -271,6 +276,31 @@ async def test_a_collector_picks_up_deploys_without_a_lost_or_mixed_prediction(r
     assert len(set(versions)) == 4
     assert versions == sorted(versions)
     await collector.aclose()
+
+
+async def test_advise_mode_says_what_it_would_do_and_changes_nothing(root: Path) -> None:
+    """With mode = "advise" a due retrain is decided, told and written down; nothing is trained, and not one commit is made."""
+    clock = VirtualClock(real_root.START)
+    usual = real_root.settings(full_retrain_interval_days=2, feed_fault_guard=False)
+    config = structs.replace(usual, runtime=structs.replace(usual.runtime, mode="advise"))
+    events: list[MaintenanceEvent] = []
+    async with MaintenanceRuntime.attach(root=root, config=config, clock=clock) as runtime:
+        await until(lambda: runtime.status()["last_result"])
+        runtime.on(TrainingStarted, CheckCompleted)(events.append)
+        for hour in range(3 * 24):
+            clock.advance(HOUR)
+            runtime.monitor.log_prediction_vs_actual(1, clock.now(), 20.0, real_root.demand(1, clock.now()))
+            if hour % 24 == 23:
+                assert runtime._upkeep is not None
+                await runtime._errands.run(runtime._upkeep.turn)
+        result = await runtime.check_now()
+        assert result["status"] == "advised", result
+        assert runtime.status()["mode"] == "advise"
+        await runtime.hooks.drain(5.0)
+    assert {type(event) for event in events} == {CheckCompleted}
+    assert await asyncio.to_thread(_number_of_commits, root) == 1
+    journal = "".join(path.read_text() for path in (root / "logs/decisions").glob("*.jsonl"))
+    assert '"advised"' in journal
 
 
 async def test_a_veto_keeps_the_champion_and_its_reason_is_on_record(root: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from demand_maint._training.child import _environment
 from demand_maint._training.pool import WorkerPool
 from demand_maint.clock import SystemClock
 from demand_maint.errors import ClosedError, TrainingCancelledError, TrainingFailedError
@@ -78,6 +79,12 @@ def test_every_way_to_fail_has_its_reason(lab: Any, way: str, reason: str, words
     assert caught.value.reason == reason
     assert re.search(words, caught.value.detail, re.DOTALL), caught.value.detail
     assert len(caught.value.detail) < 6000
+
+
+def test_a_child_has_the_threads_it_is_allowed() -> None:
+    """Every library that makes threads of its own is told the job's count."""
+    names = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    assert {_environment(3)[name] for name in names} == {"3"}
 
 
 @pytest.mark.parametrize("way", ["hangs", "hangs_with_the_lock", "hangs_without_answers", "stopped"])
