@@ -4,7 +4,7 @@ import contextlib
 import errno
 import secrets
 
-from demand_maint._storage.door import TEMP, Door, FileTooLargeError
+from demand_maint._storage.door import TEMP, Door
 from demand_maint._storage.formats import (
     MAX_JSON_BYTES,
     decode_metadata,
@@ -22,6 +22,7 @@ from demand_maint._storage.layout import (
     version_dir,
     version_number,
 )
+from demand_maint._storage.reading import FileTooLargeError
 from demand_maint.core.versions import FileHashes, ModelMetadata
 from demand_maint.errors import DamagedModelError, DamagedRegistryError, ModelTooLargeError, PathError, RegistryError
 

@@ -6,9 +6,10 @@ from typing import Protocol
 
 import msgspec
 
-from demand_maint._storage.door import Door, FileTooLargeError, read_regular_file
+from demand_maint._storage.door import Door
 from demand_maint._storage.formats import MAX_JSON_BYTES, parse_json, sha256_hex
 from demand_maint._storage.layout import STAGING
+from demand_maint._storage.reading import FileTooLargeError, read_regular_file
 from demand_maint._training.requests import ModelInspection
 from demand_maint.core.foreign_metadata import understand_metadata
 from demand_maint.core.versions import ModelMetadata

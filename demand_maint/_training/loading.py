@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from demand_maint._storage.door import FileTooLargeError, read_regular_file
+from demand_maint._storage.reading import FileTooLargeError, read_regular_file
 from demand_maint.errors import CatBoostMissingError, DamagedModelError, ModelFileError, ModelTooLargeError, PathError
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from demand_maint._storage.door import TEMP, Door, FileTooLargeError, read_regular_file
+from demand_maint._storage.door import TEMP, Door
+from demand_maint._storage.reading import FileTooLargeError, read_regular_file
 from demand_maint.errors import PathError
 
 BAD_PATHS = [
