@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from demand_maint._storage.disk import FileLock
 from demand_maint._storage.door import Door
 from demand_maint._storage.drain_notes import DRAINED, DrainNotes
+from demand_maint._storage.drain_places import PlaceDictionary
 from demand_maint._storage.drain_rows import (
-    UNKNOWN,
     DrainedRows,
     Place,
     Segment,
@@ -29,8 +29,7 @@ from demand_maint._storage.drain_rows import (
     unread_room,
     written_order,
 )
-from demand_maint._storage.journal import JOURNAL, LOCK_NAME, WORDS_NAME
-from demand_maint._storage.journal_words import read_words
+from demand_maint._storage.journal import JOURNAL, LOCK_NAME
 from demand_maint._storage.segments import (
     HEADER_BYTES,
     Rows,
@@ -49,6 +48,7 @@ from demand_maint.log import get_logger
 __all__ = ["Drain", "DrainedRows", "Place", "SegmentCursor"]
 
 Floats = NDArray[np.float64]
+_MOST = 1 << 24
 _log = get_logger("drain")
 
 
@@ -65,17 +65,20 @@ class Drain:
     Attributes
     ----------
     rest
-        Called between two segments, for those who want to give way.
+        Called between two segments or parts of one, for those who want to give way.
+    most
+        Records read at a time.
     """
 
     def __init__(self, door: Door, places: list[Place]) -> None:
         self._door = door
         self.places = places
         self.notes = DrainNotes(door)
-        self._codes: dict[Place, int] = {place: code for code, place in enumerate(places)}
+        self._dictionary = PlaceDictionary(door, places)
         self._writers: dict[str, WriterState] = {}
         self._cursors: dict[str, SegmentCursor] = {}
         self.rest: Callable[[], object] = lambda: None
+        self.most = _MOST
         self.damaged: list[str] = []
         self._finished: set[str] = set()
         self._looked: dict[str, float] = {}
@@ -112,16 +115,12 @@ class Drain:
 
     def code_of(self, place: Place) -> int:
         """Dense code of a place, made where there is none."""
-        code = self._codes.get(place)
-        if code is None:
-            code = self._codes[place] = len(self.places)
-            self.places.append(place)
-        return code
+        return self._dictionary.code_of(place)
 
     @property
     def known_codes(self) -> dict[Place, int]:
         """Dense code by place."""
-        return self._codes
+        return self._dictionary.codes
 
     # reading
 
@@ -204,7 +203,7 @@ class Drain:
             writer = self._writers[part.writer]
             if part.rows.schema not in writer.schemas:
                 writer.words_size = -1
-                self._read_words(writer)
+                self._dictionary.read(writer)
             yield part, writer.schemas.get(part.rows.schema, ())
 
     def reread_segment(self, writer: WriterState, segment: Segment) -> list[DrainedRows]:
@@ -214,7 +213,7 @@ class Drain:
         if segment.is_records:
             indices = np.delete(np.arange(min(done, segment.head.capacity)), segment.cursor.holes)
             rows, kept = record_rows(segment, indices)
-            return [self._with_places(writer, rows, *stamps_at(segment.stamps, kept))] if len(rows) else []
+            return [self._dictionary.give(writer, rows, *stamps_at(segment.stamps, kept))] if len(rows) else []
         read = segment.data[: max(min(done, len(segment.data)), HEADER_BYTES)]
         shapes, at, _ = read_blocks(read, HEADER_BYTES, over_holes=True)
         groups: dict[tuple[int, int], list[tuple[Rows, Floats, Floats, NDArray[np.int64]]]] = {}
@@ -230,7 +229,7 @@ class Drain:
             observed = np.concatenate([observed for _, observed, _, _ in parts])
             before = np.concatenate([before for _, _, before, _ in parts])
             order = written_order(np.concatenate([where for *_, where in parts]))
-            out.append(self._with_places(writer, chosen(together, order), observed[order], before[order]))
+            out.append(self._dictionary.give(writer, chosen(together, order), observed[order], before[order]))
         return out
 
     def segments(self) -> list[tuple[WriterState, Segment, bool]]:
@@ -327,45 +326,6 @@ class Drain:
             cursor = self._cursors.setdefault(path, SegmentCursor())
             writer.segments[path] = Segment(path, head, data, cursor)
 
-    def _read_words(self, writer: WriterState) -> None:
-        path = f"{JOURNAL}/{writer.name}/{WORDS_NAME}"
-        try:
-            data = self._door.read_bytes(path)
-        except FileNotFoundError:
-            data = b""
-        if len(data) == writer.words_size:
-            return
-        writer.words_size = len(data)
-        places, writer.schemas = read_words(data)
-        writer.places = places
-
-    def _with_places(self, writer: WriterState, rows: Rows, observed: Floats, before: Floats) -> DrainedRows:
-        """Give rows the root's place codes; those whose place is not written down are left out."""
-        local = rows.place
-        if not len(local):
-            return DrainedRows(writer.name, rows, local, observed, before)
-        top = int(local.max())
-        if top >= len(writer.codes):
-            more = np.full(top + 1 - len(writer.codes), UNKNOWN, dtype=np.uint32)
-            writer.codes = np.concatenate([writer.codes, more])
-        place = writer.codes.take(local)
-        if int(place.max()) == UNKNOWN:
-            self._learn_places(writer, np.unique(local[place == UNKNOWN]))
-            place = writer.codes.take(local)
-            if int(place.max()) == UNKNOWN:
-                good = place != UNKNOWN
-                _log.warning("place_unknown", writer=writer.name, rows=int((~good).sum()))
-                rows, place, observed, before = chosen(rows, good), place[good], observed[good], before[good]
-        return DrainedRows(writer.name, rows, place, observed, before)
-
-    def _learn_places(self, writer: WriterState, new: NDArray[np.uint32]) -> None:
-        """Give the places of these codes of a writer codes of the root, as far as they are written down."""
-        writer.words_size = -1
-        self._read_words(writer)
-        for code in new.tolist():
-            if code in writer.places:
-                writer.codes[code] = self.code_of(writer.places[code])
-
     def _read_writer(self, writer: WriterState, stamp: float) -> Iterator[DrainedRows]:
         before = [(segment, segment.progress()) for segment in writer.segments.values()]
         try:
@@ -388,20 +348,24 @@ class Drain:
         since = min(writer.looked, stamp)  # the clock may have been put back
         # blocks first: a record that is older than a block read here is read here too
         for segment in sorted(writer.segments.values(), key=lambda one: (one.is_records, one.head.number)):
-            if segment.is_records:
-                found = self._read_records(segment, stamp, since)
-            else:
-                found = self._read_blocks(segment, stamp, since, dead=writer.dead)
-            self.rest()
-            if found is not None and len(part := self._with_places(writer, *found)):
-                (records if segment.is_records else blocks).append(part)
+            into, more = (records if segment.is_records else blocks), True
+            while more:
+                done = segment.cursor.done
+                if segment.is_records:
+                    found = self._read_records(segment, stamp, since)
+                else:
+                    found = self._read_blocks(segment, stamp, since, dead=writer.dead)
+                if found is not None and len(part := self._dictionary.give(writer, *found)):
+                    into.append(part)
+                more = segment.is_records and segment.cursor.done - done == self.most
+                self.rest()
         return records, blocks
 
     def _read_records(self, segment: Segment, stamp: float, since: float) -> tuple[Rows, Floats, Floats] | None:
         cursor = segment.cursor
         if cursor.done >= segment.head.capacity and not cursor.holes:
             return None
-        end = committed_end(segment.data, cursor.done, segment.head.capacity)
+        end = min(committed_end(segment.data, cursor.done, segment.head.capacity), cursor.done + self.most)
         if end == cursor.done and not cursor.holes:
             return None
         slots = read_records(segment.data, cursor.done, end)

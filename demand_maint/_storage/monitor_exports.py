@@ -1,9 +1,11 @@
 """What others read of the monitor: the newest records as CSV, the training rows, the figures. Derived, never read back."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from demand_maint._storage.door import Door
@@ -17,6 +19,7 @@ EXPORT_RECORDS = "logs/predictions_log.csv"
 EXPORT_TRAINING = "logs/training_data_new.csv"
 EXPORT_METRICS = "logs/performance_metrics.json"
 _HISTORY = 400
+_SLICES = 8  # in which records are put together, with rests between
 
 
 def write_exports(door: Door, store: ObservationStore, health: dict[str, Any], config: Config, now: float) -> None:
@@ -25,10 +28,11 @@ def write_exports(door: Door, store: ObservationStore, health: dict[str, Any], c
         return
     wanted = config.monitor.export_records
     start = max(store.complete_from, store.buffer.newest_rows_from(2 * wanted))
-    store.rest()
-    frame = record_frame(store, start, None)
-    store.rest()
-    frame = readable(frame.tail(wanted))
+    frames = []
+    for low, high in pairwise(np.linspace(start, store.metrics.newest_slot + 1, _SLICES + 1)):
+        store.rest()
+        frames.append(record_frame(store, low, high))
+    frame = readable(pl.concat(frames).tail(wanted))
     store.rest()
     door.write_frame(EXPORT_RECORDS, frame.write_csv)
     store.rest()

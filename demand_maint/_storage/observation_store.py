@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from demand_maint._storage.door import Door
 from demand_maint._storage.drain import Drain, DrainedRows
+from demand_maint._storage.imported import Truth, as_reference, imported_truth
 from demand_maint._storage.retelling import Retelling, segment_path
 from demand_maint._storage.sealed import QUARANTINE, SealedHistory
 from demand_maint._storage.segments import Rows, chosen, to_events
 from demand_maint._storage.snapshots import SnapshotStore
 from demand_maint.config import Config
-from demand_maint.core.key_index import make_keys
 from demand_maint.core.live_metrics import LiveMetrics, Tracker
 from demand_maint.core.observations import ACTUAL, Events, RowBuffer
 from demand_maint.core.packing import pack, unpack
@@ -239,8 +239,11 @@ class ObservationStore:
         matured = 0
         self.drained_at = now
         self._gentle, self.drain_reader.rest = gentle, self.rest
+        self.drain_reader.most = 4 * _GENTLE_CHUNK if gentle else 4 * _CHUNK
         self.drain_reader.look()
-        if self._buffer is None and self.drain_reader.has_new():  # before they are read, or they would be taken in twice
+        if (
+            self._buffer is None and self.drain_reader.has_new()
+        ):  # before they are read, or they would be taken in twice
             self._buffer = self._load_buffer()
         ahead, read = self.drain_reader.room(), 0
         for part in self.drain_reader.read(now, look=False) if self._buffer is not None else ():
@@ -325,36 +328,12 @@ class ObservationStore:
         if not frames:
             return
         place, slot, actual = self.imported_truth(frames)
-        keys = make_keys(place, slot)
-        order = np.argsort(keys, kind="stable")
-        keys, actual = keys[order], actual[order]
+        if len(place):
+            buffer.use_reference(as_reference(place, slot, actual), int(slot.max()))
 
-        def reference(places: NDArray[np.uint32], slots: NDArray[np.int64]) -> NDArray[np.float64]:
-            wanted = make_keys(places, np.maximum(slots, 0))
-            at = np.minimum(np.searchsorted(keys, wanted, side="right") - 1, len(keys) - 1)
-            return np.where(keys[at] == wanted, actual[at], np.nan)
-
-        if len(keys):
-            buffer.use_reference(reference, int(slot.max()))
-
-    def imported_truth(
-        self, frames: list[pl.DataFrame]
-    ) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.float64]]:
+    def imported_truth(self, frames: list[pl.DataFrame]) -> Truth:
         """Place codes, slots and finite actuals of imported frames."""
-        codes: list[NDArray[np.uint32]] = []
-        for frame in frames:
-            ids = frame["place_id"].unique(maintain_order=True)
-            table = pl.DataFrame(
-                {"place_id": ids, "code": [self.drain_reader.code_of(place) for place in ids.to_list()]},
-                schema_overrides={"code": pl.UInt32},
-            )
-            joined_codes = frame.select("place_id").join(table, on="place_id", how="left", maintain_order="left")
-            codes.append(joined_codes["code"].to_numpy())
-        place = np.concatenate(codes)
-        time = np.concatenate([frame["timestamp"].cast(pl.Float64).to_numpy() for frame in frames])
-        actual = np.concatenate([frame["actual"].cast(pl.Float64).to_numpy() for frame in frames])
-        good = np.isfinite(actual) & (time >= 0) & (time < 4_294_000_000)
-        return place[good].astype(np.uint32), self.grid.floor(time[good]), actual[good]
+        return imported_truth(frames, self.drain_reader.code_of, self.grid)
 
     def events_since(self, start: float | None, end: float | None = None) -> Iterator[Events]:
         """Events read so far, in the order in which they were drained: sealed files that overlap the range, then journals."""
