@@ -115,7 +115,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--full", action="store_true", help="all streams, daily retrains and the literal policy (an hour)"
+        "--full",
+        action="store_true",
+        help="all streams, daily retrains and the literal policy, which retrains nearly daily too (hours)",
     )
     parser.add_argument("--stream", action="append", choices=["bikes", "parks", "control", "tiny"])
     parser.add_argument("--days", type=int, help="live through so many days only")
