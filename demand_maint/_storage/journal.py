@@ -18,7 +18,7 @@ from demand_maint._storage.journal_lanes import LARGEST_BLOCK, Block
 from demand_maint._storage.journal_rows import number_of, row_bytes, row_packer
 from demand_maint._storage.journal_stretch import void_block
 from demand_maint._storage.journal_words import FIRST_CODE
-from demand_maint._storage.segments import COMMITTED
+from demand_maint._storage.segments import COMMITTED, MOST_FEATURES
 from demand_maint._storage.stamps import place_key
 from demand_maint.core.observations import ACTUAL, PAIR, PREDICTION, SERVED
 
@@ -272,6 +272,8 @@ class Journal(JournalCore):
     ) -> None:
         try:
             row = np.array([[number_of(value) for value in features]], dtype=np.float64).astype(np.float32)
+            if row.shape[1] > MOST_FEATURES:
+                raise ValueError(f"{row.shape[1]} features are more than the {MOST_FEATURES} a row may have.")
             time = np.array([self._stamp(timestamp)])
             place = place_key(place_id)
         except Exception as error:

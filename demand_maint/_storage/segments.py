@@ -26,6 +26,7 @@ __all__ = [
     "BLOCK_HEAD",
     "COMMITTED",
     "HEADER_BYTES",
+    "MOST_FEATURES",
     "RECORD",
     "RECORD_BYTES",
     "Rows",
@@ -62,6 +63,7 @@ RECORD = np.dtype(
 )
 # length, rows, records written before, snapshot, version, members, features, kind + 256 * schema
 BLOCK_HEAD = struct.Struct("@IIIIHHHH")
+MOST_FEATURES = 0xFFFF
 COMMITTED = 0x444D_424C_4F43_4B31
 _HEAD_BYTES = BLOCK_HEAD.size
 _WORD = struct.Struct("@Q")

@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -232,3 +233,54 @@ def test_rows_behind_a_hole_are_counted_once_by_a_process_that_starts_after_the_
             counts = monitor.counts()
             assert (counts["records"], counts["waiting"], counts["replaced"]) == (11, 11, 0)
             assert monitor.sums.window(0, 10**6).predictions == 11
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        [0.0] * 70_000,
+        np.zeros(70_000, dtype=np.float32),
+        {},
+        (),
+        "abc",
+        {"lag": "x"},
+        [10**400],
+        object(),
+        3,
+        [[1, 2], [3]],
+    ],
+    ids=lambda features: f"{type(features).__name__} {str(features)[:12]}",
+)
+def test_no_feature_row_raises_into_the_collector(tmp_path: Path, features: Any) -> None:
+    """A row of anything is kept or refused and counted; the next one goes on as if nothing had been."""
+    journal = Journal(Door(tmp_path))
+    journal.log_prediction("a", START, 1.0, (1.0, 2.0))
+    journal.log_prediction("a", START, 2.0, features)
+    journal.log_prediction("a", START, 3.0, (1.0, 2.0))
+    journal.close()
+    kept = values_of(Door(tmp_path))
+    assert kept in ([1.0, 2.0, 3.0], [1.0, 3.0])
+    assert len(kept) + sum(journal.refused.values()) == 3
+
+
+def test_new_places_of_a_batch_are_written_down_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand new places cost one write, come out under their codes, and what is no place is refused alone."""
+    writes: list[str] = []
+    append = Door.append
+
+    def counting(self: Door, rel: str, data: bytes, *, sync: bool = False) -> None:
+        writes.append(rel)
+        append(self, rel, data, sync=sync)
+
+    monkeypatch.setattr(Door, "append", counting)
+    journal = Journal(Door(tmp_path))
+    places = [*(f"place {i}" for i in range(1000)), 0, 1, True, "place 7", None, 5.0]
+    codes, good = journal.encode(places)
+    assert len(writes) == 1
+    assert good.tolist() == [place is not True and place is not None for place in places]
+    assert codes[-3] == codes[7]
+    journal.log_columns(codes[good], np.full(good.sum(), START), np.arange(good.sum(), dtype=np.float64), None)
+    journal.close()
+    drain = Drain(Door(tmp_path), [])
+    (part,) = drain.read(0.0)
+    assert [drain.places[code] for code in part.place] == [*places[:1002], "place 7", 5]
