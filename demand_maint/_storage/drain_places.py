@@ -69,7 +69,7 @@ class PlaceDictionary:
             writer.codes = np.concatenate([writer.codes, more])
         place = writer.codes.take(local)
         if int(place.max()) == UNKNOWN:
-            self._learn(writer, np.unique(local[place == UNKNOWN]))
+            self._learn(writer, np.flatnonzero(np.bincount(local[place == UNKNOWN])))
             place = writer.codes.take(local)
             if int(place.max()) == UNKNOWN:
                 good = place != UNKNOWN
@@ -77,7 +77,7 @@ class PlaceDictionary:
                 rows, place, observed, before = chosen(rows, good), place[good], observed[good], before[good]
         return DrainedRows(writer.name, rows, place, observed, before)
 
-    def _learn(self, writer: WriterState, new: NDArray[np.uint32]) -> None:
+    def _learn(self, writer: WriterState, new: NDArray[np.intp]) -> None:
         """Give the places of these codes of a writer codes of the root, as far as they are written down."""
         writer.words_size = -1
         self.read(writer)

@@ -185,7 +185,8 @@ class HourTable:
             self._data = grown
         self.places = max(self.places, places)
         known = self.hours
-        if self._n and len(hours) == 1 and known[-1] == hours[0]:
+        at = int(np.searchsorted(known, hours[0])) if len(hours) else 0
+        if np.array_equal(known[at : at + len(hours)], hours):  # mostly all are there
             return
         new = hours[~np.isin(hours, known, assume_unique=True)]
         if not len(new):

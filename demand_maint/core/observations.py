@@ -354,7 +354,7 @@ class RowBuffer:
     def _late(self, slot: Ints, observed_from: Floats) -> NDArray[np.bool_]:
         """Which truths came late even where they were logged right after their writer was read before."""
         patience = self._grid.step + self._horizon
-        if len(slot) and float(observed_from.max()) <= int(slot.min()) + patience:
+        if len(slot) and is_uniform(observed_from) and float(observed_from[0]) <= int(slot.min()) + patience:
             return np.zeros(len(slot), dtype=bool)
         late: NDArray[np.bool_] = observed_from > slot + patience
         return late
