@@ -43,6 +43,7 @@ from demand_maint.errors import (
 
 __all__ = ["Registry"]
 
+_REMEMBERED = 16  # versions whose metadata stays in memory: more than ever sit in a line-up
 _MAX_ATTEMPTS = 64
 
 
@@ -121,12 +122,19 @@ class Registry:
         """Numbers of the versions on disk, ascending."""
         return self.store.numbers()
 
+    def _remember(self, number: int, metadata: ModelMetadata) -> ModelMetadata:
+        """Keep what was read, of the last few versions: each takes some 30 KB, and a root makes hundreds in a year."""
+        self._metadata[number] = metadata
+        while len(self._metadata) > _REMEMBERED:
+            self._metadata.pop(next(iter(self._metadata)), None)
+        return metadata
+
     def version(self, number: int) -> ModelVersion:
         """Return what one version is; its metadata is checked against the committed hash."""
         hashes = self.hashes(number)
         metadata = self._metadata.get(number)
         if metadata is None:
-            metadata = self._metadata[number] = self.store.metadata(number, hashes)
+            metadata = self._remember(number, self.store.metadata(number, hashes))
         head = self.head()
         if head is not None and head.champion == number:
             return ModelVersion(number=number, metadata=metadata, hashes=hashes, stage="production")
@@ -167,7 +175,7 @@ class Registry:
         self._require_filesystem()
         committed = max((int(key) for c in self.commits() for key in c.files), default=0)
         number, hashes = self.store.add(model, metadata, committed)
-        self._metadata[number] = metadata
+        self._remember(number, metadata)
         return ModelVersion(number=number, metadata=metadata, hashes=hashes, stage="staging")
 
     def commit(
