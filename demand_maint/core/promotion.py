@@ -40,7 +40,8 @@ NOT_WORSE_Z = 1.95
 WORSE_Z = 1.6
 LIVE_Z = 0.5  # a live test looks every day, so it asks for this much more before it promotes
 REGRESSION = 0.06
-PROBATION_Z = 5.0  # at fourteen looks; times 1 + 1 / freedom, because a scatter of few days is a guess
+PROBATION_Z = 3.5  # at fourteen looks; times 1 + PROBATION_GUESS / freedom, because a scatter of few days is a guess
+PROBATION_GUESS = 3.7
 PROBATION_CORRELATION = 0.4  # takes the place of `USUAL_CORRELATION`: a false rollback costs more than a day's wait
 PROBATION_DAYS = 3
 MONTH = 30 * 86400.0
@@ -202,7 +203,7 @@ def probation_verdict(
     test = paired_test(days, earlier=earlier, usual_correlation=PROBATION_CORRELATION)
     if test is None or test.days < PROBATION_DAYS:
         return _stated("inconclusive", ("too_few_days",), "live", test)
-    certain = PROBATION_Z * (1.0 + 1.0 / test.freedom) * test.error
+    certain = PROBATION_Z * (1.0 + PROBATION_GUESS / test.freedom) * test.error
     if test.relative > max(REGRESSION, policy.margin) and test.relative > certain:
         return _stated("worse", ("paired_daily", "probation"), "live", test)
     if test.days >= policy.probation_days:
