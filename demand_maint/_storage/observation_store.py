@@ -395,6 +395,7 @@ class ObservationStore:
             self.rest()
             stem = segment.path.rpartition("/")[2].removesuffix(".seg")
             for i, part in enumerate(self.drain_reader.reread_segment(writer, segment)):
+                self.rest()
                 name = self.sealed.seal(
                     part.writer,
                     f"{stem}.{i}" if i else stem,
