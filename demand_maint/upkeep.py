@@ -16,7 +16,7 @@ from demand_maint.log import get_logger
 
 __all__ = ["Parts", "Upkeep"]
 
-FOLLOWER_SECONDS: Final = 0.25
+FOLLOWER_SECONDS: Final = 0.33
 DRAIN_SECONDS: Final = 1.0
 
 log = get_logger("upkeep")
