@@ -19,7 +19,7 @@ from demand_maint._storage.segments import (
     SegmentHead,
     block_bytes,
     block_offsets,
-    write_head,
+    head_line,
 )
 from demand_maint.core.observations import ACTUAL, PAIR
 
@@ -124,7 +124,7 @@ class RecordLane:
             layout="records", writer=self._writer, number=self._made, capacity=self.capacity, created_at=self._now()
         )
         size = HEADER_BYTES + self.capacity * RECORD_BYTES
-        mapped = self._door.create_mapped(path, size, _page_of(head))
+        mapped = self._door.create_mapped(path, size, head_line(head))
         self._made += 1
         _touch(mapped)
         return path, mapped
@@ -272,18 +272,12 @@ class BlockLane:
         head = SegmentHead(
             layout="blocks", writer=self._writer, number=self._made, capacity=size, created_at=self._now()
         )
-        mapped = self._door.create_mapped(path, size, _page_of(head))
+        mapped = self._door.create_mapped(path, size, head_line(head))
         view = memoryview(mapped)
         self._made += 1
         if touch:
             _touch(mapped)
         return path, view
-
-
-def _page_of(head: SegmentHead) -> bytes:
-    page = bytearray(HEADER_BYTES)
-    write_head(memoryview(page), head)
-    return bytes(page)
 
 
 def _touch(mapped: mmap.mmap) -> None:

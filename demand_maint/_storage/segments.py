@@ -37,6 +37,7 @@ __all__ = [
     "chosen",
     "committed_end",
     "has_block",
+    "head_line",
     "is_committed",
     "joined",
     "next_block",
@@ -44,7 +45,6 @@ __all__ = [
     "read_head",
     "read_records",
     "to_events",
-    "write_head",
 ]
 
 SEGMENT_FORMAT = 1
@@ -81,10 +81,9 @@ class SegmentHead(msgspec.Struct, frozen=True, kw_only=True):
     format: int = SEGMENT_FORMAT
 
 
-def write_head(target: memoryview, head: SegmentHead) -> None:
-    """Put `head` into the first bytes of a segment."""
-    line = msgspec.json.encode(head) + b"\n"
-    target[: len(line)] = line
+def head_line(head: SegmentHead) -> bytes:
+    """Return the first bytes of a segment."""
+    return msgspec.json.encode(head) + b"\n"
 
 
 def read_head(data: memoryview | bytes) -> SegmentHead | None:

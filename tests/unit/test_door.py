@@ -127,9 +127,10 @@ def test_append_ends_a_torn_line_first(door: Door) -> None:
 
 
 def test_a_mapped_file_has_its_blocks_and_keeps_what_was_written(door: Door) -> None:
-    """Bytes stored through the mapping are in the file, and the file cannot be made twice."""
+    """Its head and bytes stored through the mapping are in the file, and the file cannot be made twice."""
     door.makedirs()
-    with door.create_mapped("segment", 4096) as mapped:
+    with door.create_mapped("segment", 4096, b"-- head") as mapped:
+        assert mapped[:9] == b"-- head\0\0"
         mapped[:4] = b"data"
     with pytest.raises(FileExistsError):
         door.create_mapped("segment", 4096)
