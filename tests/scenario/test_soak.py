@@ -165,7 +165,7 @@ class Life:
         assert runtime._upkeep is not None
         self.clock.advance(61.0)
         await self._turn(runtime)
-        await runtime._errands.run(runtime._upkeep.refresh_now)
+        assert await runtime._errands.run(runtime._upkeep.follow)  # not left to its next time
         await runtime._errands.run(self._nothing_lost, runtime.monitor)
         serving = runtime.model.version
         await asyncio.to_thread(self._history_is_true, self.root, serving)
