@@ -11,6 +11,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--big", action="store_true", help="run every campaign in its big tier (hours)")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give campaigns in their big tier the hours they take; all else keeps its limit."""
+    if config.getoption("--big"):
+        for item in items:
+            if "big" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.timeout(24 * 3600), append=False)
+
+
 @pytest.fixture
 def big(request: pytest.FixtureRequest) -> bool:
     """Whether this run wants the big tier of a campaign."""

@@ -28,7 +28,6 @@ def campaign(workspace: Path, *options: str) -> dict[str, Any]:
     return summary
 
 
-@pytest.mark.timeout(7200)
 def test_kills_lose_nothing(workspace: Path, big: bool) -> None:
     """Random kills and kills at named failpoints: old or new serves, whole, and the next deploy works; no CatBoost is imported."""
     kills = 10_000 if big else 50
@@ -41,7 +40,6 @@ def test_kills_lose_nothing(workspace: Path, big: bool) -> None:
 
 
 @pytest.mark.catboost
-@pytest.mark.timeout(7200)
 def test_kills_with_real_models_lose_nothing(workspace: Path, big: bool) -> None:
     """The same with real CatBoost models, looked at in real children and exported as real joblib files."""
     kills = 500 if big else 5
