@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from demand_maint._storage.door import Door
+from demand_maint._storage.journal import Journal
 from demand_maint._storage.lock import MaintainerLock
 from demand_maint._storage.monitor_exports import write_exports
 from demand_maint._storage.observation_store import ObservationStore
@@ -45,6 +46,17 @@ class Leading:
         self._store, self._door, self._config, self._clock = store, door, config, clock
         self._lock, self._counted, self._health = lock, counted, health
         self._exported_at: float | None = None
+        self._synced_at = clock.monotonic()
+
+    def sync_if_due(self, journal: Journal) -> None:
+        """Make what was logged durable where the interval has passed; anybody may."""
+        now = self._clock.monotonic()
+        if now - self._synced_at >= self._config.monitor.fsync_seconds:
+            self._synced_at = now
+            try:
+                journal.sync()
+            except OSError as error:
+                _log.warning("sync_failed", reason=str(error))
 
     def drain(self, *, gentle: bool, save: bool = False) -> int:
         """Count what was logged; return rows that matured. With `save` everything is written down now."""

@@ -45,14 +45,12 @@ from demand_maint.errors import ClosedError, InsufficientDataError
 from demand_maint.input_drift import InputDrift
 from demand_maint.judged import Judged, RegistryJudged
 from demand_maint.leading import Leading
-from demand_maint.log import get_logger
 from demand_maint.record_counts import journal_state, record_counts
 from demand_maint.recorded_rows import training_rows, without_stretches
 
 __all__ = ["ModelMonitor"]
 
 NO_LOG = "No predictions log found in {root}. Run data collection with enable_monitoring=True, or log predictions and actuals."
-_log = get_logger("monitor")
 
 
 class ModelMonitor:
@@ -129,7 +127,6 @@ class ModelMonitor:
         self._closed = False
         wanted = isinstance(self.clock, SystemClock) if background is None else background
         self._keeper = JournalKeeper(self.journal, self.drain, self.config.monitor.fsync_seconds) if wanted else None
-        self._synced_at = self.clock.monotonic()
         self.line_up = LineUp(self.grid, self.config.serving, calibrate=self.config.policy.calibrate)
         self._trackers: dict[str, Tracker] = {"line_up": self.line_up}
 
@@ -192,7 +189,7 @@ class ModelMonitor:
             in_thread = threading.current_thread() is not threading.main_thread()
             gentle = in_thread and isinstance(self.clock, SystemClock)
         self.journal.maintain()
-        self._sync_if_due()
+        self._leading.sync_if_due(self.journal)
         with self._state:
             self._opened()
             return self._leading.drain(gentle=gentle)
@@ -209,7 +206,7 @@ class ModelMonitor:
         if self.config.monitor.durability == "power":
             self.journal.sync()
         else:
-            self._sync_if_due()
+            self._leading.sync_if_due(self.journal)
 
     def save(self) -> None:
         """Save the sums now, where the lock can be had."""
@@ -430,15 +427,6 @@ class ModelMonitor:
         if store.loaded and (changed or self._viewed != store.metrics.generation):
             self._viewed = store.metrics.generation
             self._view = NaiveView(store.buffer, store.drain_reader.known_codes)
-
-    def _sync_if_due(self) -> None:
-        now = self.clock.monotonic()
-        if now - self._synced_at >= self.config.monitor.fsync_seconds:
-            self._synced_at = now
-            try:
-                self.journal.sync()
-            except OSError as error:
-                _log.warning("sync_failed", reason=str(error))
 
     def set_baseline_source(self, source: Callable[[], tuple[int | None, float | None, Baseline | None]]) -> None:
         """Judge by ``(champion, since, baseline)`` of `source` instead of the registry's newest commit."""
