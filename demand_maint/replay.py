@@ -224,7 +224,7 @@ def replay(
             if out is not None
             else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demand-replay-", dir=_scratch())))
         )
-        first = _first_champion(table, base, folder) if any(policy.models for policy in chosen) else None
+        first = _first_champion(table, base, folder, jobs) if any(policy.models for policy in chosen) else None
         stop = threading.Event()
         runs = [
             _Run(
@@ -335,8 +335,10 @@ def _iso(epoch: float) -> str:
     return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _first_champion(table: ReplayTable, config: Config, folder: Path) -> FirstChampion:
-    """Train what every policy starts from, as `demand-maint init --history` does."""
+def _first_champion(table: ReplayTable, config: Config, folder: Path, jobs: int) -> FirstChampion:
+    """Train what every policy starts from, as `demand-maint init --history` does; nobody else works meanwhile."""
+    training = msgspec.structs.replace(config.training, threads=max(config.training.threads, jobs))
+    config = msgspec.structs.replace(config, training=training)
     with InPlacePool() as pool:
         trainer = FullRetrainer(folder / "first", config, ReplayClock(table.start), pool=pool)
         outcome = trainer.retrain(frame=table.before)

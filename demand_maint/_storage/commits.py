@@ -117,8 +117,9 @@ class CommitLog:
         return [number for number in range(1, self._highest() + 1) if self.get(number) is None]
 
     def _highest(self) -> int:
-        numbers = [found[0] for name in self._door.listdir(COMMITS) if (found := commit_number(name))]
-        return max(numbers, default=0)
+        # names are listed in their order, which is that of the numbers
+        names = reversed(self._door.listdir(COMMITS))
+        return next((found[0] for name in names if (found := commit_number(name))), 0)
 
 
 def earlier_champions(commits: Sequence[Commit]) -> list[Commit]:

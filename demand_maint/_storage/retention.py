@@ -20,6 +20,8 @@ def retain(log: CommitLog, store: VersionStore, needed: Callable[[], set[int]], 
     if log.head() is None:
         return []
     old = store.numbers()[: -max(keep, 1)]
+    if not old:
+        return []
     protected = needed()
     gone: list[int] = []
     for number in old:

@@ -103,13 +103,19 @@ class HourlySums:
         every: int = 1,
     ) -> dict[str, NDArray[np.float64]]:
         """Return the same per place, of `fields` only and of `every` so many places one; arrays of shape (P, B)."""
-        tables = self._chosen(version)
+        tables, columns = self._chosen(version), [SUM_FIELDS.index(name) for name in fields]
         places = max((table.places for table in self._tables.values()), default=0)
         out = np.zeros((len(fields), max(len(edges) - 1, 0), -(-places // every)))
         for table in tables:
             at = np.searchsorted(table.hours, edges)
-            for i, name in enumerate(fields):
-                blocks = add_between(table.data[:, SUM_FIELDS.index(name), ::every], at)
+            if not len(at) or at[0] == at[-1]:
+                continue
+            if table.places * len(SUM_FIELDS) <= WIDE:  # all fields in one call
+                together = add_between(table.data, at)[:, columns, ::every].transpose(1, 0, 2)
+                out[:, :, : together.shape[2]] += together
+                continue
+            for i, column in enumerate(columns):
+                blocks = add_between(table.data[:, column, ::every], at)
                 out[i, :, : blocks.shape[1]] += blocks
         return {name: values.T for name, values in zip(fields, out, strict=True)}
 
