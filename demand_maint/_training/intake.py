@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -10,7 +10,6 @@ from demand_maint._storage.door import Door
 from demand_maint._storage.formats import MAX_JSON_BYTES, parse_json, sha256_hex
 from demand_maint._storage.layout import STAGING
 from demand_maint._storage.reading import FileTooLargeError, read_regular_file
-from demand_maint._training.requests import ModelInspection
 from demand_maint.core.foreign_metadata import understand_metadata
 from demand_maint.core.versions import ModelMetadata
 from demand_maint.errors import (
@@ -20,6 +19,9 @@ from demand_maint.errors import (
     ModelFileError,
     SchemaMismatchError,
 )
+
+if TYPE_CHECKING:  # looking at a root describes no jobs
+    from demand_maint._training.requests import ModelInspection
 
 __all__ = ["Inspector", "take_in"]
 
@@ -35,7 +37,7 @@ class Inspector(Protocol):
         *,
         output_directory: str,
         limit_bytes: int = ...,
-    ) -> ModelInspection:
+    ) -> "ModelInspection":
         """Return what the file holds, or raise what is wrong with it."""
 
 
@@ -93,7 +95,7 @@ def take_in(
 
 def _inspect(
     path: Path, expected: ModelMetadata | None, work: str, limit: int, pool: Inspector | None
-) -> ModelInspection:
+) -> "ModelInspection":
     if pool is not None:
         return pool.inspect(str(path), expected, output_directory=work, limit_bytes=limit)
     from demand_maint._training.pool import WorkerPool  # noqa: PLC0415 - status and history need none of it
