@@ -8,7 +8,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from demand_maint._storage.exports import Exports
 from demand_maint._storage.history import history_line
 from demand_maint._storage.layout import EXPORT_METADATA, EXPORT_MODEL, STAGING, version_dir
 from demand_maint._storage.lock import MaintainerLock, process_identity
-from demand_maint._storage.registry import Registry
+from demand_maint._storage.registry import Registry, Seating
 from demand_maint._storage.standing import standing
 from demand_maint._training.intake import Inspector, take_in
 from demand_maint.clock import Clock, SystemClock
@@ -29,7 +29,6 @@ from demand_maint.core.versions import (
     Commit,
     CommitAction,
     GateVerdict,
-    LineUpEntry,
     ModelMetadata,
 )
 from demand_maint.errors import (
@@ -148,12 +147,12 @@ class ModelDeployer:
         verdict = forced(metadata, champion) if force else admit(metadata, champion, margin)
         version = self.registry.add_version(model, metadata)
         base = self._base_of(version.number, metadata)
-        days = self.config.policy.probation_days
+        now, days = self.clock.now(), self.config.policy.probation_days
         commit = self.registry.commit(
             action,
             champion=version.number,
             base=base,
-            line_up=after_promotion(head, version.number, base, self.clock.now(), days) if head else (),
+            line_up=lambda before: after_promotion(before, version.number, base, now, days),
             who=who or process_identity(),
             why=why or f"deployed {Path(model_path).name}",
             verdict=verdict,
@@ -172,7 +171,7 @@ class ModelDeployer:
         verdict: GateVerdict | None = None,
         baseline: Baseline | None = None,
         base: int | None = None,
-        line_up: Iterable[LineUpEntry] = (),
+        line_up: Seating | None = None,
         fine_tunes: int | None = None,
         expect: int | None = None,
     ) -> Commit:
@@ -181,7 +180,7 @@ class ModelDeployer:
         Raises
         ------
         RegistryError
-            There is no such version, it is damaged, or another commit came first.
+            There is no such version, it is damaged, or another champion came first.
         """
         metadata = self.registry.version(version).metadata
         commit = self.registry.commit(

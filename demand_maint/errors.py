@@ -25,7 +25,7 @@
     │   ├── NothingToRollBackError      no earlier version left
     │   ├── DamagedRegistryError        a commit or version on disk is not what was written
     │   ├── NewerFormatError            written by a newer release
-    │   ├── LostRaceError               somebody else committed first
+    │   ├── LostRaceError               somebody else changed the champion first
     │   ├── CommitUnconfirmedError      committed, but the disk did not confirm it
     │   ├── DeployRefusedError          the model did not pass validation or the comparison
     │   └── PathError                   a path that leaves the root
@@ -226,13 +226,14 @@ class NewerFormatError(RegistryError):
 
 
 class LostRaceError(RegistryError):
-    """Another commit came first."""
+    """Another champion was committed first."""
 
-    def __init__(self, expected: int, found: int, champion: int) -> None:
+    def __init__(self, expected: int | None, found: int, champion: int) -> None:
         self.expected = expected
         self.found = found
+        decided = "" if expected is None else f"decided on commit {expected}, "
         super().__init__(
-            f"Another process committed first: decided on commit {expected}, found {found} (champion version {champion}). "
+            f"Another process changed the champion first: {decided}found commit {found} (champion version {champion}). "
             "Nothing was changed. Look at `demand-maint history` and decide again."
         )
 

@@ -186,13 +186,13 @@ class StepPerformer:
 
     def _enter(self, step: Enter) -> int:
         version = self._register(step.challenger).number
-        head = self._registry.champion()
+        head, now = self._registry.champion(), self._clock.now()
         self._registry.commit(
             "enter",
             champion=head.champion,
             base=head.base,
             subject=version,
-            line_up=after_enter(head, version, step.kind, self._clock.now(), step.replaces),
+            line_up=lambda before: after_enter(before, version, step.kind, now, step.replaces),
             who=self._who,
             why=step.why,
             expect=head.number,
@@ -206,7 +206,7 @@ class StepPerformer:
             assert step.challenger is not None
             version = self._register(step.challenger).number
         base = version if step.kind == "full" else self._base_of(version, head.base)
-        seats = after_promotion(head, version, base, self._clock.now(), self._config.policy.probation_days)
+        now, days = self._clock.now(), self._config.policy.probation_days
         try:
             self._deployer.promote(
                 version,
@@ -215,7 +215,7 @@ class StepPerformer:
                 verdict=step.verdict,
                 baseline=None if step.version is None else self._live_baseline(version),
                 base=base,
-                line_up=seats,
+                line_up=lambda before: after_promotion(before, version, base, now, days),
                 expect=head.number,
             )
         except LostRaceError as error:
@@ -247,15 +247,16 @@ class StepPerformer:
         return current if base is None else base
 
     def _discard(self, step: Discard) -> None:
-        if step.version is None:
+        version = step.version
+        if version is None:
             return
         head = self._registry.champion()
         self._registry.commit(
             "expire" if step.expired else "discard",
             champion=head.champion,
             base=head.base,
-            subject=step.version,
-            line_up=after_discard(head, step.version),
+            subject=version,
+            line_up=lambda before: after_discard(before, version),
             verdict=step.verdict,
             who=self._who,
             why="undecided for too long" if step.expired else "did not earn its place",
@@ -269,7 +270,7 @@ class StepPerformer:
             champion=head.champion,
             base=head.base,
             subject=step.version,
-            line_up=after_settling(head),
+            line_up=after_settling,
             who=self._who,
             why="the champion passed its probation",
             expect=head.number,

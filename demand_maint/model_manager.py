@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -47,7 +48,7 @@ from demand_maint.core.policy import (
     should_full_retrain,
 )
 from demand_maint.deploy_model import ModelDeployer
-from demand_maint.errors import DemandMaintError, MaintainerBusyError
+from demand_maint.errors import DemandMaintError, LostRaceError, MaintainerBusyError
 from demand_maint.model_monitor import ModelMonitor
 
 if TYPE_CHECKING:
@@ -340,14 +341,16 @@ class HybridModelManager:
         if baseline is None:
             return
         head = self.registry.champion()
-        self.registry.commit(
-            "rebaseline",
-            champion=head.champion,
-            base=head.base,
-            baseline=baseline,
-            who=self.who,
-            why="four calm weeks",
-        )
+        with suppress(LostRaceError):  # of a champion that serves no longer there is nothing to keep
+            self.registry.commit(
+                "rebaseline",
+                champion=head.champion,
+                base=head.base,
+                baseline=baseline,
+                who=self.who,
+                why="four calm weeks",
+                expect=head.number,
+            )
 
 
 def _with_intervals(config: Config, full: float | None, tune: float | None) -> Config:

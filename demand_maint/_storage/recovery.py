@@ -106,8 +106,7 @@ def _serve_without(registry: "Registry", damaged: set[int]) -> list[str]:
             return [f"version {head.champion} served and is damaged, and nothing earlier is whole. Deploy a model."]
         commit = registry.rollback(who=_WHO, why=f"version {head.champion} is damaged on disk")
         return [f"version {commit.champion} serves again in its place (commit {commit.number})."]
-    line_up = tuple(entry for entry in head.line_up if entry.version not in damaged)
-    if line_up == head.line_up:
+    if not damaged & {entry.version for entry in head.line_up}:
         return []
     base = head.champion if head.base in damaged else head.base
     registry.commit(
@@ -116,7 +115,7 @@ def _serve_without(registry: "Registry", damaged: set[int]) -> list[str]:
         base=base,
         who=_WHO,
         why=f"damaged on disk: {sorted(damaged)}",
-        line_up=line_up,
+        line_up=lambda before: tuple(entry for entry in before.line_up if entry.version not in damaged),
         expect=head.number,
     )
     return []

@@ -4,7 +4,7 @@ What serves, what served and why is the newest commit and those below it; nothin
 and durable before a commit names it, and a commit is durable before it is acknowledged.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -41,7 +41,9 @@ from demand_maint.errors import (
     RegistryError,
 )
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "Seating"]
+
+Seating = Callable[[Commit], tuple[LineUpEntry, ...]]
 
 _REMEMBERED = 16  # versions whose metadata stays in memory: more than ever sit in a line-up
 _MAX_ATTEMPTS = 64
@@ -187,7 +189,7 @@ class Registry:
         who: str,
         why: str,
         subject: int | None = None,
-        line_up: Iterable[LineUpEntry] = (),
+        line_up: Seating | None = None,
         baseline: Baseline | None = None,
         verdict: GateVerdict | None = None,
         fine_tunes: int | None = None,
@@ -207,7 +209,8 @@ class Registry:
         subject
             The version it is about, where that is not the champion.
         line_up
-            Empty: champion and base where the champion is set, unchanged otherwise.
+            Makes the line-up out of the commit that this one follows, which may be a newer one than was decided on. ``None``, or
+            none before: champion and base where the champion is set, unchanged otherwise.
         baseline
             ``None``: that of the champion's metadata where the champion is set, unchanged otherwise.
         verdict
@@ -217,27 +220,27 @@ class Registry:
         rolled_back
             Versions that were rolled back from; ``None`` keeps the list.
         expect
-            Number of the head that the decision was made on (0 for none); ``None`` takes whatever is there.
+            Number of the head that the decision was made on (0 for none); ``None`` takes whatever is there. What others wrote
+            down since then is kept, as long as it left champion and base alone.
 
         Raises
         ------
         LostRaceError
-            Another commit came first, and `expect` was given.
+            Another champion or base was committed first, and `expect` was given; or the champion to keep serves no longer.
         CommitUnconfirmedError
             It is there, but not known to survive a power loss.
         """
         self._require_writable()
         self._require_filesystem()
         self.door.makedirs(COMMITS)
-        entries = tuple(line_up)
         undone = None if rolled_back is None else tuple(rolled_back)
         for _ in range(_MAX_ATTEMPTS):
             head, number = self.log.head_and_next()
-            if expect is not None and (head.number if head else 0) != expect:
+            if not self._may_follow(head, action, champion, expect):
                 raise LostRaceError(expect, head.number if head else 0, head.champion if head else 0)
             draft = Commit(
                 number=number, action=action, at=self.clock.now(), champion=champion, base=base, subject=subject,
-                line_up=entries, baseline=baseline, verdict=verdict, who=who, why=why,
+                line_up=line_up(head) if line_up and head else (), baseline=baseline, verdict=verdict, who=who, why=why,
             )  # fmt: skip
             commit = self._complete(draft, head, fine_tunes, undone)
             if self.log.put(commit):
@@ -252,7 +255,7 @@ class Registry:
         NothingToRollBackError
             There is none.
         LostRaceError
-            Somebody committed meanwhile; what to undo is no longer clear.
+            Somebody set another champion meanwhile; what to undo is no longer clear.
         """
         head = self.champion()
         target = self.rollback_target()
@@ -316,6 +319,20 @@ class Registry:
         return needed
 
     # inside
+
+    def _may_follow(self, head: Commit | None, action: CommitAction, champion: int, expect: int | None) -> bool:
+        """Whether a decision made on commit `expect` stands on `head`: champion and base were left alone in between."""
+        if head is not None and action not in CHAMPION_ACTIONS and head.champion != champion:
+            return False
+        found = head.number if head else 0
+        if expect is None or found == expect:
+            return True
+        seen = self.log.get(expect) if 0 < expect < found else None
+        since = [self.log.get(number) for number in range(expect + 1, found + 1)]
+        return seen is not None and all(
+            c is not None and c.action not in CHAMPION_ACTIONS and (c.champion, c.base) == (seen.champion, seen.base)
+            for c in since
+        )
 
     def _complete(
         self, draft: Commit, head: Commit | None, fine_tunes: int | None, rolled_back: tuple[int, ...] | None

@@ -15,7 +15,6 @@ from demand_maint._storage.snapshots import SnapshotStore
 from demand_maint._training.in_place import InPlacePool
 from demand_maint.config import Config, PolicyConfig, ServingConfig, TrainingConfig
 from demand_maint.core.cycle import STATUSES
-from demand_maint.core.roster import first_line_up
 from demand_maint.errors import MaintainerBusyError, NoChampionError
 from demand_maint.features import load_builder
 from demand_maint.maintenance import staged_metadata
@@ -49,8 +48,7 @@ class Life:
         monitor.import_history(STREAM.filter(pl.col("timestamp") < self.clock.now()))
         trained = FullRetrainer(root, config, self.clock, monitor=monitor, pool=self.manager.pool).retrain()
         version = registry.add_version(Path(trained.model_path).read_bytes(), staged_metadata(trained.metadata_path))
-        line_up = first_line_up(version.number, self.clock.now())
-        self.manager.deployer.promote(version.number, action="init", why="first", line_up=line_up)
+        self.manager.deployer.promote(version.number, action="init", why="first")
         self.handle = ModelHandle(
             registry,
             config=config,

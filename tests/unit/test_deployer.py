@@ -14,8 +14,10 @@ from registry_life import StubInspector, joblib_bytes
 from demand_maint import deploy_model
 from demand_maint._storage.disk import Disk
 from demand_maint._storage.lock import MaintainerLock
+from demand_maint._storage.registry import Registry
 from demand_maint._training.intake import take_in
 from demand_maint.config import Config, StorageConfig
+from demand_maint.core.roster import after_enter
 from demand_maint.core.versions import GateVerdict, ModelMetadata
 from demand_maint.deploy_model import FAILED, REFUSED, USAGE, ModelDeployer, deploy_finetuned_model, main
 from demand_maint.errors import DeployRefusedError, LostRaceError
@@ -217,6 +219,28 @@ def test_promote_keeps_the_base_of_a_fine_tune(deployer: ModelDeployer, write: C
     with pytest.raises(LostRaceError):
         deployer.promote(1, who="manager", why="late", expect=1)
     assert deployer.status()["line_up"] == ["2 (champion)", "1 (base)"]
+
+
+def test_an_operator_need_not_ask_twice(tmp_path: Path, write: Callable[..., Path]) -> None:
+    """A candidate enters while the operator's file is being looked at: the deploy stands, and the candidate stays."""
+
+    class Slow(StubInspector):
+        """Takes so long that the maintainer trains meanwhile."""
+
+        def inspect(self, *arguments: Any, **options: Any) -> Any:
+            registry = Registry(tmp_path / "root")
+            if (head := registry.head()) is not None and len(head.line_up) == 1:
+                entering = registry.add_version(b"candidate", registry.version(1).metadata).number
+                registry.commit(
+                    "enter", champion=1, base=1, subject=entering, who="m", why="m",
+                    line_up=lambda before: after_enter(before, entering, "full", 5.0),
+                )  # fmt: skip
+            return super().inspect(*arguments, **options)
+
+    deployer = ModelDeployer(tmp_path / "root", Config(), pool=Slow(Disk()), to_joblib=joblib_bytes)
+    deployer.deploy(write())
+    assert deployer.deploy(write("better.cbm")) == (True, "Version 3 serves (commit 3). Verdict: unproven.")
+    assert deployer.status()["line_up"] == ["3 (champion)", "1 (previous)", "2 (candidate)"]
 
 
 def test_retention_leaves_the_root_to_its_maintainer(tmp_path: Path, write: Callable[..., Path]) -> None:

@@ -2,16 +2,19 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 from demand_maint._storage import formats
+from demand_maint._storage.commits import CommitLog
 from demand_maint._storage.door import Door
 from demand_maint._storage.registry import Registry
 from demand_maint._storage.versions import VersionStore
-from demand_maint.core.versions import Baseline, GateVerdict, LineUpEntry, ModelMetadata, ModelVersion
+from demand_maint.core.roster import after_enter, after_promotion
+from demand_maint.core.versions import Baseline, Commit, GateVerdict, LineUpEntry, ModelMetadata, ModelVersion
 from demand_maint.errors import (
     DamagedModelError,
     DamagedRegistryError,
@@ -142,7 +145,9 @@ def test_other_commits_keep_champion_line_up_and_baseline(registry: Registry) ->
         LineUpEntry(version=1, role="champion", entered_at=0.0),
         LineUpEntry(version=candidate, role="candidate", entered_at=1.0),
     )
-    entered = registry.commit("enter", champion=1, base=1, subject=candidate, who="t", why="t", line_up=entries)
+    entered = registry.commit(
+        "enter", champion=1, base=1, subject=candidate, who="t", why="t", line_up=lambda _: entries
+    )
     assert entered.line_up == entries
     assert str(candidate) in entered.files
     settled = registry.commit("settle", champion=1, base=1, who="t", why="t")
@@ -161,6 +166,95 @@ def test_a_decision_made_on_an_old_head_is_refused(registry: Registry, tmp_path:
         registry.commit("deploy", champion=1, base=1, who="t", why="t", expect=seen)
     assert (caught.value.expected, caught.value.found) == (1, 2)
     assert registry.champion().champion == number
+
+
+@pytest.fixture
+def raced(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Registry], object]], None]:
+    """Give a function that says what another process commits just before the registry's next commit is put there."""
+
+    def before_the_next(other: Callable[[Registry], object]) -> None:
+        put = CommitLog.put
+
+        def late(self: CommitLog, commit: Commit) -> bool:
+            monkeypatch.setattr(CommitLog, "put", put)
+            other(Registry(registry.door))
+            return put(self, commit)
+
+        monkeypatch.setattr(CommitLog, "put", late)
+
+    return before_the_next
+
+
+def enter(registry: Registry, text: str = "candidate") -> int:
+    """Let a candidate into the line-up, as the maintainer does; its number."""
+    head, number = registry.champion(), add(registry, text, kind="fine_tune", base=1).number
+    registry.commit(
+        "enter", champion=head.champion, base=head.base, subject=number, who="m", why="m",
+        line_up=lambda before: after_enter(before, number, "fine_tune", 5.0),
+    )  # fmt: skip
+    return number
+
+
+def test_bookkeeping_in_the_same_moment_refuses_no_deploy(registry: Registry, raced: Callable[..., None]) -> None:
+    """The maintainer lets a candidate in and moves the baseline between an operator's look and commit: both stand."""
+    deploy(registry, "a")
+    number, seen = add(registry, "b").number, registry.champion().number
+    enter(registry, "early")
+    raced(lambda other: (enter(other, "late"), other.commit("rebaseline", champion=1, base=1, who="m", why="m")))
+    commit = registry.commit(
+        "deploy", champion=number, base=1, who="t", why="t", expect=seen,
+        line_up=lambda before: after_promotion(before, number, 1, 9.0, 14.0),
+    )  # fmt: skip
+    assert (commit.number, commit.champion, commit.previous) == (5, number, 1)
+    assert [(entry.version, entry.role) for entry in commit.line_up] == [
+        (number, "champion"), (1, "previous"), (3, "candidate"), (4, "candidate"),
+    ]  # fmt: skip
+
+
+def test_bookkeeping_in_the_same_moment_refuses_no_rollback(registry: Registry, raced: Callable[..., None]) -> None:
+    """A rollback that loses its number to a candidate's entry takes the next one and restores what it meant to."""
+    for text in "ab":
+        deploy(registry, text)
+    raced(enter)
+    commit = registry.rollback(who="t", why="t")
+    assert (commit.number, commit.champion, commit.rolled_back) == (4, 1, (2,))
+
+
+@pytest.mark.parametrize("between", ["deploy", "there and back"])
+def test_a_changed_champion_refuses(registry: Registry, raced: Callable[..., None], between: str) -> None:
+    """Another deploy in between, also one that was taken back again, leaves nothing to rebase on."""
+
+    def other(registry: Registry) -> None:
+        deploy(registry, "c")
+        if between == "there and back":
+            registry.rollback(who="o", why="o")
+
+    for text in "ab":
+        deploy(registry, text)
+    raced(other)
+    with pytest.raises(LostRaceError, match="changed the champion first"):
+        registry.rollback(who="t", why="t")
+    assert registry.commits()[-1].who in {"tester", "o"}
+
+
+def test_a_damaged_commit_in_between_refuses(registry: Registry, tmp_path: Path) -> None:
+    """What cannot be read may have changed the champion, so the decision is not rebased over it."""
+    deploy(registry, "a")
+    number, seen = add(registry, "b").number, registry.champion().number
+    enter(registry)
+    registry.commit("settle", champion=1, base=1, who="m", why="m")
+    (tmp_path / "data/models/commits/00000002.json").write_text("{")
+    with pytest.raises(LostRaceError):
+        Registry(tmp_path).commit("deploy", champion=number, base=number, who="t", why="t", expect=seen)
+
+
+def test_bookkeeping_for_a_champion_that_went_is_refused(registry: Registry, raced: Callable[..., None]) -> None:
+    """A baseline or a candidate of the former champion never brings that champion back."""
+    deploy(registry, "a")
+    raced(lambda other: deploy(other, "b"))
+    with pytest.raises(LostRaceError):
+        registry.commit("rebaseline", champion=1, base=1, who="m", why="m", baseline=Baseline(mae=9.0))
+    assert (registry.champion().champion, registry.champion().baseline) == (2, Baseline(mae=1.0))
 
 
 def test_who_was_live_when(registry: Registry, clock: VirtualClock) -> None:
@@ -234,7 +328,7 @@ def test_a_line_up_goes_on_without_a_damaged_member(registry: Registry, tmp_path
         LineUpEntry(version=1, role="champion", entered_at=0.0),
         LineUpEntry(version=candidate, role="candidate", entered_at=1.0),
     )
-    registry.commit("enter", champion=1, base=1, subject=candidate, who="t", why="t", line_up=entries)
+    registry.commit("enter", champion=1, base=1, subject=candidate, who="t", why="t", line_up=lambda _: entries)
     registry.model_path(candidate).unlink()
     other = Registry(tmp_path)
     assert other.recover()
