@@ -20,7 +20,7 @@ from demand_maint.core.versions import GateVerdict
 from demand_maint.hooks import HookBus
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.side_thread import SideThread
-from demand_maint.testing import VirtualClock
+from demand_maint.testing import VirtualClock, drifting_stream
 
 __all__ = ["Phases"]
 
@@ -45,6 +45,7 @@ class Phases:
         self.verdict: Any = None
         self._make_wide(records)
         self._make_tuned(rows, features)
+        self._make_grown()
 
     def _make_wide(self, records: int) -> None:
         """Make a root with `records` rows in its week and a champion, to be checked."""
@@ -85,6 +86,20 @@ class Phases:
         self.tuned.monitor.save()
         self.newest = float(slots[-1])
 
+    def _make_grown(self) -> None:
+        """Make a root with a year of twenty places, to be retrained on in full."""
+        root, stream = self.folder / "grown", drifting_stream(places=20, days=365)
+        clock, config = (
+            VirtualClock(float(stream["timestamp"].max()) + HOUR),
+            Config(  # type: ignore[arg-type]
+                training=TrainingConfig(full_iterations=self.iterations // 5)
+            ),
+        )
+        with ModelMonitor(root, config, clock) as monitor:
+            monitor.import_history(stream.select("place_id", "timestamp", "actual"))
+        self.grown = assemble(root, config, clock)
+        self.grown.try_lead()
+
     async def log(self) -> None:
         """Log 20 000 records a second, from the loop, for three seconds."""
         log, now = self.monitor.log_prediction_vs_actual, time.time()
@@ -116,11 +131,17 @@ class Phases:
             raise SystemExit(f"the check was to do nothing, not {result}")
 
     async def fine_tune(self) -> None:
-        """Gather the month's rows, write them for the child, and fit there."""
+        """Gather the month's rows and fit on them, each in a child."""
         answer = await self.thread.run(self.tuned.perform, Train(kind="fine_tune"), lambda _done, _total: None)
         if not isinstance(answer, TrainingOutcome):
             raise SystemExit(f"the fine-tune failed: {answer}")
         self.outcome = answer
+
+    async def full_retrain(self) -> None:
+        """Build the features of the whole year, and fit, both in children."""
+        answer = await self.thread.run(self.grown.perform, Train(kind="full", measured=False))
+        if not isinstance(answer, TrainingOutcome):
+            raise SystemExit(f"the full retrain failed: {answer}")
 
     async def gate(self) -> None:
         """Let a child predict the newest week, then test the pairs."""
@@ -150,7 +171,7 @@ class Phases:
 
     def close(self) -> None:
         """End everything."""
-        for parts in (self.wide, self.tuned):
+        for parts in (self.wide, self.tuned, self.grown):
             parts.close()
         self.monitor.close()
         self.waiting.close()

@@ -1,8 +1,8 @@
 """Whether the host's event loop feels any of it: ``python -m benchmarks.loop_lag [--json]``.
 
 A 1 ms ticker runs on the loop while, in turn, 20 000 records a second are logged, 100 000 records are drained, a check is made at
-a million rows, a fine-tune of 50 000 x 69 is prepared from the monitor's records and fitted in a child, its gate is judged, and a
-version is deployed and swapped in; all by the parts of a real root, as the runtime drives them. Each piece is measured in several
+a million rows, a fine-tune of 50 000 x 69 is prepared from the monitor's records and fitted in children, so is a full retrain on a
+year of 20 places, a gate is judged, and a version is deployed and swapped in; all by the parts of a real root, as the runtime drives them. Each piece is measured in several
 slices of a few seconds in which it is begun once, with an idle slice before and after each. Shown is how late the ticks were.
 
 ``p99_over_idle`` compares the p99 of a tick's whole interval in those slices with that in the idle slices around them; at most 1.2
@@ -43,6 +43,7 @@ async def measure(options: Any) -> list[dict[str, Any]]:
             ("draining 100 000 records", phases.drain, phases.fill),
             (f"a check at {options.records} rows", phases.check, None),
             (f"fine-tune {options.rows} x {options.features} in our child", phases.fine_tune, None),
+            ("full retrain, a year x 20 places, in our child", phases.full_retrain, None),
             ("gate", phases.gate, None),
             ("deploy and swap", phases.deploy, None),
         ]

@@ -18,6 +18,7 @@ from demand_maint.core.jobs import TrainingJob
 from demand_maint.core.versions import Commit
 from demand_maint.deploy_model import ModelDeployer
 from demand_maint.errors import TrainingCancelledError
+from demand_maint.gather import gather_in_child
 from demand_maint.log import get_logger
 from demand_maint.model_handle import KEPT_SNAPSHOTS, SNAPSHOTS, ModelHandle
 from demand_maint.model_manager import HybridModelManager
@@ -61,7 +62,14 @@ class RootParts:
                 naive=self.monitor.naive,
             )
             self._manager = HybridModelManager(
-                root, config=config, clock=clock, monitor=self.monitor, pool=self._pool, lock=self._lock, who="runtime"
+                root,
+                config=config,
+                clock=clock,
+                monitor=self.monitor,
+                pool=self._pool,
+                lock=self._lock,
+                gather=gather_in_child(root, config, clock, self._pool),
+                who="runtime",
             )
         except BaseException:
             self.monitor.close()

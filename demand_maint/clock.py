@@ -6,7 +6,7 @@ Everything that decides takes ``now`` as an argument; everything that lives take
 import time
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "StoppedClock", "SystemClock"]
 
 
 class Clock(Protocol):
@@ -31,3 +31,20 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds since some fixed moment."""
         return time.monotonic()
+
+
+class StoppedClock:
+    """Stands still: for work that is done as of a moment somebody else has named."""
+
+    __slots__ = ("_now",)
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+
+    def now(self) -> float:
+        """Seconds since 1970-01-01T00:00:00Z."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Return the same moment."""
+        return self._now

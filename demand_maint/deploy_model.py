@@ -9,13 +9,14 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from demand_maint._storage.door import Door
 from demand_maint._storage.exports import Exports
 from demand_maint._storage.history import history_line
-from demand_maint._storage.layout import EXPORT_METADATA, EXPORT_MODEL, STAGING, version_dir
+from demand_maint._storage.layout import EXPORT_METADATA, EXPORT_MODEL, STAGING, WORK, version_dir
 from demand_maint._storage.lock import MaintainerLock, process_identity
 from demand_maint._storage.registry import Registry, Seating
 from demand_maint._storage.standing import standing
@@ -47,6 +48,9 @@ DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 4
 REFUSALS = (DeployRefusedError, SchemaMismatchError, ModelFileError, IncompatibleBaseError, PathError)
 # a model that a training child staged, by the moment in its name
 _CHALLENGER = re.compile(r"rf_model_(?:finetuned|full)_(\d{8}T\d{6}Z(?:-\d+)?)\.cbm")
+# rows of a training, or of a comparison; a job that was killed with its host leaves them
+_ROWS = re.compile(r"rf_model_(?:finetuned|full)_(\d{8}T\d{6}Z).*\.parquet")
+_LEFT_OVER_DAYS = 2
 
 _log = get_logger("deploy")
 
@@ -285,6 +289,7 @@ class ModelDeployer:
             return []
         try:
             self._tidy_staging(self.config.storage.keep)
+            self._tidy_work()
             return self.registry.retain(self.config.storage.keep)
         finally:
             if mine:
@@ -297,6 +302,15 @@ class ModelDeployer:
         for _, name in sorted(made)[:-keep]:
             door.unlink(f"{STAGING}/{name}", missing_ok=True)
             door.unlink(f"{STAGING}/{name.removesuffix('.cbm')}_metadata.json", missing_ok=True)
+
+    def _tidy_work(self) -> None:
+        """Let rows go that no job can be using any more."""
+        door = self.registry.door
+        oldest = datetime.fromtimestamp(self.clock.now(), UTC) - timedelta(days=_LEFT_OVER_DAYS)
+        for name in door.listdir(WORK):
+            made = _ROWS.fullmatch(name)
+            if made is not None and made[1] < f"{oldest:%Y%m%dT%H%M%SZ}":
+                door.unlink(f"{WORK}/{name}", missing_ok=True)
 
     def _archive_current(self) -> str | None:
         """Path of the archived champion: it has been there, immutable, since it was deployed."""

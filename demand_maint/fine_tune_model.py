@@ -11,12 +11,11 @@ from typing import Any
 import polars as pl
 
 from demand_maint._storage.door import Door
-from demand_maint._storage.layout import EXPORT_MODEL, STAGING
+from demand_maint._storage.layout import EXPORT_MODEL, STAGING, WORK
 from demand_maint._storage.registry import Registry
 from demand_maint._training.gathering import processed_rows, with_naive
 from demand_maint._training.pool import WorkerPool
 from demand_maint._training.preparation import (
-    WORK,
     BaseModel,
     base_from_version,
     build_job,

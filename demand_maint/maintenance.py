@@ -12,8 +12,9 @@ import polars as pl
 
 from demand_maint._storage.door import Door
 from demand_maint._storage.formats import MAX_JSON_BYTES, decode_metadata
+from demand_maint._storage.layout import WORK
 from demand_maint._training.pool import WorkerPool
-from demand_maint._training.preparation import WORK, clean_up
+from demand_maint._training.preparation import clean_up
 from demand_maint._training.requests import EvaluateJob
 from demand_maint.clock import Clock
 from demand_maint.config import Config
@@ -38,9 +39,8 @@ from demand_maint.core.sampling import paired_days
 from demand_maint.core.versions import Baseline, GateVerdict, ModelMetadata, ModelVersion
 from demand_maint.deploy_model import ModelDeployer
 from demand_maint.errors import DataError, DemandMaintError, LostRaceError, TrainingCancelledError, TrainingFailedError
-from demand_maint.fine_tune_model import prepare_from_monitor
+from demand_maint.gather import Gather
 from demand_maint.model_monitor import ModelMonitor
-from demand_maint.train_model import FullRetrainer
 
 __all__ = ["OnProgress", "StepPerformer"]
 
@@ -54,7 +54,9 @@ class StepPerformer:
     Parameters
     ----------
     monitor, deployer, pool
-        Where rows come from, versions go to, and children run.
+        Where truth comes from, versions go to, and children run.
+    gather
+        Where the rows of trainings come from.
     who
         Written into commits.
     """
@@ -64,13 +66,14 @@ class StepPerformer:
         monitor: ModelMonitor,
         deployer: ModelDeployer,
         pool: WorkerPool,
+        gather: Gather,
         *,
         root: Path,
         config: Config,
         clock: Clock,
         who: str,
     ) -> None:
-        self._monitor, self._deployer, self._pool = monitor, deployer, pool
+        self._monitor, self._deployer, self._pool, self._gather = monitor, deployer, pool, gather
         self._registry = deployer.registry
         self._root, self._config, self._clock, self._who = root, config, clock, who
 
@@ -98,7 +101,7 @@ class StepPerformer:
     def _train(self, step: Train, on_progress: OnProgress | None) -> TrainingOutcome | Failed:
         job: TrainingJob | None = None
         try:
-            job = self._job(step)
+            job = self._gather(step)
             return self._pool.run(job, on_progress=on_progress)
         except TrainingCancelledError:
             raise
@@ -109,20 +112,6 @@ class StepPerformer:
         finally:
             if job is not None:
                 clean_up(job)
-
-    def _job(self, step: Train) -> TrainingJob:
-        if step.kind == "fine_tune":
-            return prepare_from_monitor(
-                self._config.training.fine_tune_days,
-                self._config.policy.min_samples,
-                self._root,
-                config=self._config,
-                clock=self._clock,
-                monitor=self._monitor,
-                train_until=step.train_until,
-            )
-        trainer = FullRetrainer(self._root, self._config, self._clock, monitor=self._monitor, pool=self._pool)
-        return trainer.prepare(train_until=step.train_until, validation=None if step.measured else 0.0)
 
     # comparing
 

@@ -53,6 +53,7 @@ from demand_maint.model_monitor import ModelMonitor
 
 if TYPE_CHECKING:
     from demand_maint._training.pool import WorkerPool
+    from demand_maint.gather import Gather
     from demand_maint.maintenance import OnProgress, StepPerformer
 
 __all__ = ["HybridModelManager", "main"]
@@ -73,6 +74,8 @@ class HybridModelManager:
         Over the configuration's (90 and 7).
     monitor, pool, lock
         Collaborators somebody else holds already; the manager makes its own otherwise, and closes only those.
+    gather
+        Where the rows of trainings come from; gathered in this process otherwise.
     rules
         The table of rules; a user may put rules of their own in front.
     who
@@ -98,6 +101,7 @@ class HybridModelManager:
         monitor: ModelMonitor | None = None,
         pool: "WorkerPool | None" = None,
         lock: MaintainerLock | None = None,
+        gather: "Gather | None" = None,
         rules: Sequence[Rule] = RULES,
         who: str = "",
     ) -> None:
@@ -115,6 +119,7 @@ class HybridModelManager:
         self._own_lock = lock is None
         self._monitor, self._own_monitor = monitor, monitor is None
         self._pool, self._own_pool = pool, pool is None
+        self._gather = gather
         self._performer: StepPerformer | None = None
         self._decision: Decision | None = None
         self._health: HealthReport | None = None
@@ -265,12 +270,14 @@ class HybridModelManager:
     def perform(self, step: Step, on_progress: "OnProgress | None" = None) -> Any:
         """Carry out one step of a cycle; blocks."""
         if self._performer is None:
-            from demand_maint.maintenance import StepPerformer  # noqa: PLC0415  # looking at a root trains nothing
+            from demand_maint.gather import gather_here  # noqa: PLC0415  # looking at a root trains nothing
+            from demand_maint.maintenance import StepPerformer  # noqa: PLC0415  # as above
 
             self._performer = StepPerformer(
                 self.monitor,
                 self.deployer,
                 self.pool,
+                self._gather or gather_here(self.root, self.config, self.clock, self.monitor),
                 root=self.root,
                 config=self.config,
                 clock=self.clock,

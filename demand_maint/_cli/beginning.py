@@ -13,6 +13,7 @@ from demand_maint._cli.answers import Answer, configuration
 from demand_maint._cli.running import columns
 from demand_maint._cli.terminal import TrainingLine
 from demand_maint._storage.door import Door
+from demand_maint._storage.layout import WORK
 from demand_maint._storage.lock import MaintainerLock, process_identity
 from demand_maint._storage.tables import HistoryNotes, load_history
 from demand_maint._training.pool import WorkerPool
@@ -27,7 +28,6 @@ from demand_maint.train_model import FullRetrainer
 
 __all__ = ["init"]
 
-WORK = "data/models/work"
 _SETTINGS = ("zone", "step", "horizon", "season", "missing_actual")
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "STAGING",
     "STATE",
     "SUMS_FILE",
+    "WORK",
     "commit_name",
     "commit_number",
     "retired_number",
@@ -31,6 +32,7 @@ ARCHIVE: Final = f"{MODELS}/archive"
 COMMITS: Final = f"{MODELS}/commits"
 QUARANTINE: Final = f"{MODELS}/quarantine"
 STAGING: Final = f"{MODELS}/finetuned"
+WORK: Final = f"{MODELS}/work"
 EXPORT_MODEL: Final = f"{MODELS}/rf_model.joblib"
 EXPORT_METADATA: Final = f"{MODELS}/rf_model_metadata.json"
 LOGS: Final = "logs"

@@ -21,7 +21,7 @@ from typing import IO, Any
 import msgspec
 
 import demand_maint.errors
-from demand_maint._training.requests import Limits, Request
+from demand_maint._training.requests import Limits, Request, module_of
 from demand_maint._training.worker import CANCEL, EXIT_DEADLINE, EXIT_MEMORY, EXIT_PARENT_GONE, MARK, resident_bytes
 from demand_maint.clock import Clock, SystemClock
 from demand_maint.errors import DemandMaintError, TrainingCancelledError, TrainingError, TrainingFailedError
@@ -38,6 +38,9 @@ FLOOD_PAUSE_SECONDS = 0.02
 READ_BYTES = 1 << 16
 LONGEST_ANSWER_BYTES = 4 << 20
 GOODBYE_SECONDS = 5.0
+# a group of its own, to be ended whole, but the host's session: Linux shares processors between sessions first, and only within
+# one does it look at who is the nicer ("autogroup", sched(7)), so that in a session of its own a child would press on the host
+_GROUP: dict[str, Any] = {"process_group": 0} if os.name == "posix" else {}
 CRASHES = {"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS"}
 OWN_EXITS = {EXIT_MEMORY: "memory", EXIT_DEADLINE: "deadline", EXIT_PARENT_GONE: "parent-gone"}
 
@@ -62,13 +65,13 @@ class Control:
         return self._kill_at
 
 
-def worker_command() -> list[str]:
-    """Return the command that starts a worker: this interpreter, our module, and no look into the working directory."""
+def worker_command(task: str) -> list[str]:
+    """Return the command that starts a worker for `task`: this interpreter, our module, and no look into the working directory."""
     if not sys.executable:
         raise TrainingFailedError(
             "error", "This process does not know its Python interpreter (sys.executable is empty)."
         )
-    return [sys.executable, "-P", "-m", "demand_maint._training.worker"]
+    return [sys.executable, "-P", "-m", module_of(task)]
 
 
 def _search_path() -> str:
@@ -122,7 +125,7 @@ def run_child(
     DemandMaintError
         The typed error the child met.
     """
-    child = _Child(command or worker_command(), limits, control or Control(clock), clock or SystemClock())
+    child = _Child(command or worker_command(task), limits, control or Control(clock), clock or SystemClock())
     request = Request(task=task, job=job, limits=limits)
     return child.supervise(msgspec.json.encode(request) + b"\n", on_progress)
 
@@ -144,7 +147,7 @@ class _Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=_environment(limits.threads),
-                start_new_session=True,
+                **_GROUP,
                 bufsize=0,
             )
         except OSError as error:

@@ -23,6 +23,7 @@ from demand_maint._training.remote import RemoteTicket, relay_progress, run_remo
 from demand_maint._training.requests import (
     EvaluateJob,
     Evaluation,
+    GatherJob,
     InspectJob,
     ModelInspection,
     WorkerAnswer,
@@ -61,7 +62,9 @@ class TrainingHandle(Future[Any], Generic[Answer_co]):
 
     def __init__(self, job: WorkerJob, grace: float, on_progress: OnProgress | None) -> None:
         super().__init__()
-        self.job, self.grace, self.on_progress = job, grace, on_progress
+        self.job, self.on_progress = job, on_progress
+        #: Seconds to stop by itself, which only a fit can.
+        self.grace = grace if isinstance(job, TrainingJob) else 0.0
         self.control = Control()
         self.withdraw: Callable[[], bool] = lambda: False
         self._remote: Future[Any] | None = None
@@ -76,7 +79,7 @@ class TrainingHandle(Future[Any], Generic[Answer_co]):
         """Stop the job; ``False`` where it is already over."""
         if self.done():
             return False
-        self.control.cancel(self.grace if grace is None else grace)
+        self.control.cancel(self.grace if grace is None or not self.grace else grace)
         if self.withdraw():
             self.settle(_not_begun)
         elif self._remote is not None and self._ticket is not None and not self._remote.cancel():
@@ -150,6 +153,8 @@ class WorkerPool:
     def submit(self, job: InspectJob, *, on_progress: OnProgress | None = None) -> TrainingHandle[ModelInspection]: ...
     @overload
     def submit(self, job: EvaluateJob, *, on_progress: OnProgress | None = None) -> TrainingHandle[Evaluation]: ...
+    @overload
+    def submit(self, job: GatherJob, *, on_progress: OnProgress | None = None) -> TrainingHandle[TrainingJob]: ...
     def submit(self, job: WorkerJob, *, on_progress: OnProgress | None = None) -> TrainingHandle[Any]:
         """Start `job` or queue it; ``on_progress(done, total)`` is called from a thread of the pool.
 
@@ -182,6 +187,8 @@ class WorkerPool:
     def run(self, job: InspectJob, *, on_progress: OnProgress | None = None) -> ModelInspection: ...
     @overload
     def run(self, job: EvaluateJob, *, on_progress: OnProgress | None = None) -> Evaluation: ...
+    @overload
+    def run(self, job: GatherJob, *, on_progress: OnProgress | None = None) -> TrainingJob: ...
     def run(self, job: WorkerJob, *, on_progress: OnProgress | None = None) -> WorkerAnswer:
         """Submit `job` and wait for its outcome; an interrupt (Ctrl-C) here stops the job.
 
@@ -370,7 +377,7 @@ def _not_begun() -> Any:
 
 def _absolute(job: WorkerJob) -> WorkerJob:
     """Make the job's paths hold wherever its child starts."""
-    fields = ("frame_path", "base_model_path", "output_directory", "path", "model_path")
+    fields = ("frame_path", "base_model_path", "output_directory", "path", "model_path", "root")
     return msgspec.structs.replace(
         job,
         **{name: str(Path(value).absolute()) for name in fields if isinstance(value := getattr(job, name, None), str)},

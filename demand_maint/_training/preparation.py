@@ -10,7 +10,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from demand_maint._storage.door import Door
-from demand_maint._storage.layout import MODELS, STAGING
+from demand_maint._storage.layout import STAGING, WORK
 from demand_maint._storage.registry import Registry
 from demand_maint._storage.stamps import EARLIEST, LATEST, stamp_reader
 from demand_maint._training.backend import INHERITED
@@ -20,9 +20,8 @@ from demand_maint.core.schema import FeatureSchema, column_of
 from demand_maint.core.versions import ModelMetadata
 from demand_maint.errors import DemandMaintError, IncompatibleBaseError, TargetError
 
-__all__ = ["WORK", "BaseModel", "base_from_version", "build_job", "clean_up", "training_frame"]
+__all__ = ["BaseModel", "base_from_version", "build_job", "clean_up", "training_frame"]
 
-WORK = f"{MODELS}/work"
 DAY = 86400.0
 # a full retrain is measured on the newest weeks, however long its history is
 LONGEST_VALIDATION_DAYS = 28.0

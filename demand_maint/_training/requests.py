@@ -10,6 +10,7 @@ from demand_maint.core.jobs import TrainingJob, TrainingOutcome
 __all__ = [
     "EvaluateJob",
     "Evaluation",
+    "GatherJob",
     "InspectJob",
     "Limits",
     "ModelInspection",
@@ -18,6 +19,8 @@ __all__ = [
     "WorkerJob",
     "decode_answer",
     "limits_of",
+    "module_of",
+    "task_of",
 ]
 
 
@@ -83,8 +86,30 @@ class Evaluation(Struct, frozen=True, kw_only=True):
     metrics: dict[str, float]
 
 
-WorkerJob = TrainingJob | InspectJob | EvaluateJob
-WorkerAnswer = TrainingOutcome | ModelInspection | Evaluation
+class GatherJob(Struct, frozen=True, kw_only=True, tag="gather", tag_field="task"):
+    """Gather the rows of a training and write them down; the answer is the `TrainingJob` that fits them.
+
+    Parameters
+    ----------
+    config, step
+        The root's `Config` and the cycle's `Train`, as builtin values.
+    now
+        Epoch second as of which rows are gathered.
+    """
+
+    root: str
+    config: dict[str, Any]
+    step: dict[str, Any]
+    now: float
+    output_directory: str
+    deadline_seconds: float = 3600.0
+    memory_megabytes: int | None = None
+    threads: int = 1
+    nice: int = 19
+
+
+WorkerJob = TrainingJob | InspectJob | EvaluateJob | GatherJob
+WorkerAnswer = TrainingOutcome | ModelInspection | Evaluation | TrainingJob
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -117,18 +142,30 @@ def limits_of(job: WorkerJob) -> Limits:
     )
 
 
-_ANSWERS: dict[str, type[TrainingOutcome] | type[ModelInspection] | type[Evaluation]] = {
+_ANSWERS: dict[str, type[TrainingOutcome] | type[ModelInspection] | type[Evaluation] | type[TrainingJob]] = {
     "train": TrainingOutcome,
     "inspect": ModelInspection,
     "evaluate": Evaluation,
+    "gather": TrainingJob,
 }
+_TASKS: dict[type[WorkerJob], str] = {
+    TrainingJob: "train",
+    InspectJob: "inspect",
+    EvaluateJob: "evaluate",
+    GatherJob: "gather",
+}
+# what stands above the worker in the package has an entry of its own
+_MODULES = {"gather": "demand_maint.gather"}
 
 
 def task_of(job: WorkerJob) -> str:
     """Name of the worker's task for `job`."""
-    if isinstance(job, TrainingJob):
-        return "train"
-    return "inspect" if isinstance(job, InspectJob) else "evaluate"
+    return _TASKS[type(job)]
+
+
+def module_of(task: str) -> str:
+    """Return the module whose ``__main__`` serves `task`."""
+    return _MODULES.get(task, "demand_maint._training.worker")
 
 
 def decode_answer(task: str, answer: Any) -> WorkerAnswer:

@@ -19,7 +19,7 @@ Rows = NDArray[np.float32]
 
 
 def column_of(features: Any, name: str) -> Any:
-    """Values of a column that stands beside the features in a frame or dict; ``None`` where there is none."""
+    """Return the column that stands beside the features in a frame or dict, as it is there; ``None`` where there is none."""
     if isinstance(features, Mapping):
         return features.get(name)
     if isinstance(features, list) and features and isinstance(features[0], Mapping):
@@ -27,8 +27,7 @@ def column_of(features: Any, name: str) -> Any:
     columns = getattr(features, "columns", None)
     if columns is None or name not in columns:
         return None
-    column = features[name]
-    return column.to_list() if hasattr(column, "to_list") else list(column)
+    return features[name]
 
 
 class FeatureSchema:

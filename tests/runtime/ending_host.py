@@ -44,13 +44,19 @@ def step_of(phase: str, root: Path) -> Step | None:
         wall_seconds=0.0,
     )
     match phase:
-        case "fine-tune":
+        case "gather" | "fine-tune":
             return Train(kind="full")
         case "gate":
             return Evaluate(challenger=staged, kind="full", method="gate", since=time.time() - 7 * 86400.0)
         case "deploy":
             return Promote(kind="full", verdict=VERDICT, why="force: asked for", challenger=staged)
     return None
+
+
+def _children() -> list[str]:
+    """Command lines of this process's children, whichever thread started them."""
+    found = [pid for table in Path("/proc/self/task").glob("*/children") for pid in table.read_text().split()]
+    return [Path(f"/proc/{pid}/cmdline").read_text() for pid in found]
 
 
 class Host:
@@ -110,8 +116,16 @@ class Host:
         assert self.begun.is_set()
         if asked is not None:
             asked.add_done_callback(lambda done: done.cancelled() or done.exception())
-            if self.phase == "fine-tune":
-                await asyncio.sleep(0.5)  # the child is up
+            if self.phase in {"gather", "fine-tune"}:
+                await self._worker("demand_maint.gather" if self.phase == "gather" else "demand_maint._training.worker")
+
+    async def _worker(self, module: str) -> None:
+        """Wait until a child that runs `module` is up."""
+        for _ in range(4000):
+            if any(module in line for line in _children()):
+                return
+            await asyncio.sleep(0.005)
+        raise AssertionError(f"no child runs {module}")
 
     def tell(self, began: float) -> None:
         """Print what was logged, and how long the end took."""

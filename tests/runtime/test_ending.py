@@ -16,9 +16,9 @@ from demand_maint.model_monitor import ModelMonitor
 from demand_maint.testing import VirtualClock
 
 pytestmark = pytest.mark.catboost
-PHASES = ("log", "drain", "fine-tune", "gate", "deploy")
+PHASES = ("log", "drain", "gather", "fine-tune", "gate", "deploy")
 WAYS = ("aclose", "cancel", "sigterm", "loop", "exit")
-ONCE = dict(zip(PHASES, ("cancel", "aclose", "sigterm", "exit", "loop"), strict=True))
+ONCE = dict(zip(PHASES, ("cancel", "aclose", "sigterm", "sigterm", "exit", "loop"), strict=True))
 
 
 def _load() -> ModuleType:
@@ -42,10 +42,10 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def workers_below(pid: int) -> list[int]:
-    """Training children that name `pid` as their parent, or were orphaned and still carry its session's mark."""
+    """Children that gather or train and name `pid` as their parent, or were orphaned."""
     listing = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in listing.splitlines()[1:]]
-    return [int(row[0]) for row in rows if len(row) == 3 and "_training.worker" in row[2] and int(row[1]) in {pid, 1}]
+    return [int(row[0]) for row in rows if len(row) == 3 and "-m demand_maint." in row[2] and int(row[1]) in {pid, 1}]
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -83,6 +83,15 @@ def unserializable(job: Any, control: Any) -> Any:
     return threading.Lock()
 
 
+def tells_its_place(job: Any, control: Any) -> Any:
+    """Say where the scheduler has it."""
+    sys.stderr.write(
+        f"session {os.getsid(0)} leads {os.getpgid(0) == os.getpid()} idle {os.sched_getscheduler(0) == os.SCHED_IDLE}\n"
+    )
+    sys.stderr.flush()
+    os._exit(3)
+
+
 def lies_on_stdout(job: Any, control: Any) -> Any:
     """Imitate an answer where user code prints."""
     sys.stdout.write("\x01demand-maint {broken json\n")
@@ -148,4 +157,4 @@ def odd_error(job: Any, control: Any) -> Any:
 
 if __name__ == "__main__":
     way = sys.argv[1]
-    sys.exit(main(dict.fromkeys(("train", "inspect", "evaluate"), globals()[way])))
+    sys.exit(main(dict.fromkeys(("train", "inspect", "evaluate", "gather"), globals()[way])))

@@ -12,6 +12,7 @@ import pytest
 
 from demand_maint._training.child import _environment
 from demand_maint._training.pool import WorkerPool
+from demand_maint._training.requests import GatherJob
 from demand_maint.clock import SystemClock
 from demand_maint.errors import ClosedError, TrainingCancelledError, TrainingFailedError
 
@@ -85,6 +86,26 @@ def test_a_child_has_the_threads_it_is_allowed() -> None:
     """Every library that makes threads of its own is told the job's count."""
     names = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     assert {_environment(3)[name] for name in names} == {"3"}
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="Linux")
+@pytest.mark.parametrize(("nice", "idle"), [(19, True), (18, False)])
+def test_a_child_gives_way_to_its_host(lab: Any, nice: int, idle: bool) -> None:
+    """It leads a group of its own in the host's session, where its niceness counts, and at 19 runs only when nobody else wants to."""
+    with bad_pool("tells_its_place") as pool, pytest.raises(TrainingFailedError) as caught:
+        pool.run(lab.job(nice=nice))
+    assert f"session {os.getsid(0)} leads True idle {idle}" in caught.value.detail
+
+
+def test_only_a_fit_is_given_time_to_stop(lab: Any) -> None:
+    """A job that cannot stop by itself is ended at once, whatever the pool's grace."""
+    gather = GatherJob(root=str(lab.folder), config={}, step={}, now=0.0, output_directory=str(lab.folder))
+    with bad_pool("hangs", grace=30.0) as pool:
+        handle = pool.submit(gather)
+        until(lambda: handle.pid is not None)
+        assert handle.cancel()
+        with pytest.raises(TrainingCancelledError):
+            handle.result(timeout=10)
 
 
 @pytest.mark.parametrize("way", ["hangs", "hangs_with_the_lock", "hangs_without_answers", "stopped"])

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -341,3 +342,20 @@ def test_old_challengers_leave_staging(deployer: ModelDeployer) -> None:
     assert kept[0].endswith("mine.cbm")
     assert [path[-20:-4] for path in kept[1:]] == [f"202501{day:02d}T000000Z" for day in range(11, 16) for _ in "ab"]
     assert len(list(folder.glob("*_metadata.json"))) == 10
+
+
+def test_rows_that_killed_trainings_left_are_let_go(deployer: ModelDeployer) -> None:
+    """Retention removes training rows older than two days by their names, and nothing that a job may be reading."""
+    folder = deployer.root / "data/models/work"
+    folder.mkdir(parents=True)
+    now = datetime.fromtimestamp(deployer.clock.now(), UTC)
+    for hours in (1, 47, 49, 900):
+        (folder / f"rf_model_full_{now - timedelta(hours=hours):%Y%m%dT%H%M%SZ}.parquet").write_text("x")
+        (folder / f"rf_model_finetuned_{now - timedelta(hours=hours):%Y%m%dT%H%M%SZ}_holdout_rows.parquet").write_text(
+            "x"
+        )
+    (folder / "mine.parquet").write_text("x")
+    deployer.retain()
+    left = sorted(path.name for path in folder.iterdir())
+    assert len(left) == 5
+    assert all(f"{now - timedelta(hours=48):%Y%m%dT%H%M%SZ}" < name.split("_")[3][:16] for name in left[1:])
