@@ -47,10 +47,17 @@ class FeedSums:
         actual: NDArray[np.float64],
         late: NDArray[np.bool_],
         cells: Cells | None = None,
+        *,
+        expected: bool = False,
     ) -> None:
-        """Add truths of keys that had none; `cells` are those of the rows where known."""
+        """Add truths of keys that had none; `cells` are those of the rows where known.
+
+        With `expected` the keys are counted as predicted as well.
+        """
         here = cells if cells is not None else Cells(place, slot)
         parts = {"n": here.counts, "total": here.sum(actual)}
+        if expected:
+            parts["expected"] = here.counts
         lowest = float(actual.min())
         if late.any():
             parts["late"] = here.sum(late)
@@ -72,9 +79,9 @@ class FeedSums:
         }
         self._table.add(here, parts, {"minimum": after, "maximum": after})
 
-    def count(self, name: str, place: NDArray[Any], slot: NDArray[np.int64], cells: Cells | None = None) -> None:
+    def count(self, name: str, place: NDArray[Any], slot: NDArray[np.int64]) -> None:
         """Count one of ``invalid``, ``duplicates``, ``expected`` per row."""
-        here = cells if cells is not None else Cells(place, slot)
+        here = Cells(place, slot)
         self._table.add(here, {name: here.counts})
 
     def blocks_by_place(self, edges: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:

@@ -14,6 +14,7 @@ HOUR = 3600
 Layout = tuple[str, ...]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+_LEAST_HOURS = 32
 _SPARSE = 4  # rows that touch this many times more cells than they are many are summed cell by cell
 
 
@@ -29,23 +30,26 @@ class Cells:
     def __init__(self, place: NDArray[Any], slot: Ints) -> None:
         self.rows = len(slot)
         self.width = int(place.max()) + 1
-        self.first, last = int(slot.min()) // HOUR, int(slot.max()) // HOUR
+        in_order = bool((slot[1:] >= slot[:-1]).all())
+        oldest, newest = (slot[0], slot[-1]) if in_order else (slot.min(), slot.max())
+        self.first, last = int(oldest) // HOUR, int(newest) // HOUR
         count = last - self.first + 1
         self.dense = count * self.width <= max(_SPARSE * self.rows, 4096)
         self._counts: Floats | None = None
         self._rounds: Rounds | None = None
         if self.dense:
             self.hours = np.arange(self.first, last + 1)
-            hour = _hours(slot) - self.first if count > 1 else np.zeros(self.rows, dtype=np.int64)
             self._length = count * self.width
             self.places: Ints | None = None
-            self._rounds = find_rounds(place, hour)
+            if in_order:
+                edges = [0, *np.searchsorted(slot, self.hours[1:] * HOUR).tolist(), self.rows]
+                self._rounds = find_rounds(place, edges)
             if self._rounds is None:
                 self._index = place.astype(np.intp)
                 if count > 1:
-                    self._index += hour * self.width
+                    self._index += (slot // HOUR - self.first) * self.width
             return
-        cell = (_hours(slot) - self.first) * self.width + place
+        cell = (slot // HOUR - self.first) * self.width + place
         cells, self._index = np.unique(cell, return_inverse=True)
         self._length = len(cells)
         self.hours = cells // self.width + self.first
@@ -56,7 +60,8 @@ class Cells:
         """Rows per cell."""
         if self._counts is None:
             if self._rounds is not None:
-                self._counts = self.sum(np.broadcast_to(np.float64(1.0), (self.rows,)))
+                self._counts = np.zeros(self._length)
+                self._rounds.count(self._counts.reshape(len(self.hours), self.width))
             else:
                 self._counts = np.bincount(self._index, minlength=self._length).astype(np.float64)
         return self._counts
@@ -79,15 +84,6 @@ class Cells:
         better = np.flatnonzero(values < known if operate is np.minimum else values > known)
         if len(better):
             operate.at(table, self._index[better], values[better])
-
-
-def _hours(slot: Ints) -> Ints:
-    """Hours of slots, which mostly come in runs of equal ones."""
-    starts = np.flatnonzero(slot[1:] != slot[:-1]) + 1
-    if len(starts) * 4 > len(slot):
-        return slot // HOUR
-    starts = np.concatenate([[0], starts])
-    return np.repeat(slot[starts] // HOUR, np.diff(starts, append=len(slot)))
 
 
 class HourTable:
@@ -169,43 +165,59 @@ class HourTable:
         operate = self._special.get(field)
         return 0.0 if operate is None else (np.inf if operate is np.minimum else -np.inf)
 
-    def _fresh(self, hours: int, places: int) -> Floats:
-        block = np.zeros((hours, len(self.fields), places))
+    def _clear(self, block: Floats) -> Floats:
+        """Let a block (hours, fields, ...) hold nothing."""
+        block[...] = 0.0
         for field in self._special:
             block[:, field] = self._neutral(field)
         return block
+
+    def _fresh(self, hours: int, places: int) -> Floats:
+        return self._clear(np.empty((hours, len(self.fields), places)))
 
     def _reserve(self, hours: Ints, places: int) -> None:
         """Make room for `hours` (unique, ascending) and at least `places` places."""
         wide = self._data.shape[2]
         if places > wide:
             wide = max(places, wide + wide // 2, 8)
-            grown = self._fresh(self._data.shape[0], wide)
-            grown[:, :, : self._data.shape[2]] = self._data
+            grown = np.empty((len(self._data), len(self.fields), wide))
+            self._clear(grown[: self._n])[:, :, : self.places] = self.data
             self._data = grown
         self.places = max(self.places, places)
-        known = self.hours
-        at = int(np.searchsorted(known, hours[0])) if len(hours) else 0
-        if np.array_equal(known[at : at + len(hours)], hours):  # mostly all are there
+        if not len(hours):
             return
-        new = hours[~np.isin(hours, known, assume_unique=True)]
-        if not len(new):
+        known, count = self.hours, len(hours)
+        at = int(np.searchsorted(known, hours[0]))
+        if np.array_equal(known[at : at + count], hours):  # mostly all are there
             return
-        need = self._n + len(new)
-        in_order = not self._n or new[0] > known[-1]
-        if need > len(self._hours) or not in_order:
-            merged = np.sort(np.concatenate([known, new]))
-            room = max(need, len(self._hours), min(2 * need, need + 512))
-            data, totals = self._fresh(room, wide), self._fresh(room, 1)[:, :, 0]
-            moved = np.searchsorted(merged, known)
-            data[moved] = self._data[: self._n]
-            totals[moved] = self._totals[: self._n]
-            grown_hours = np.empty(room, dtype=np.int64)
-            grown_hours[:need] = merged
-            self._hours, self._data, self._totals = grown_hours, data, totals
+        there = self._n - at
+        if there < count and np.array_equal(known[at:], hours[:there]):  # or follow those that are
+            self._add_hours(hours[there:])
         else:
-            self._hours[self._n : need] = new
+            self._insert_hours(np.setdiff1d(hours, known, assume_unique=True))
+
+    def _add_hours(self, new: Ints) -> None:
+        """Make room for hours behind all others; what is beyond them is not touched before it is needed."""
+        need = self._n + len(new)
+        if need > len(self._hours):
+            room = max(need, _LEAST_HOURS, min(2 * need, need + 512))
+            hours = np.empty(room, dtype=np.int64)
+            data, totals = np.empty((room, *self._data.shape[1:])), np.empty((room, len(self.fields)))
+            hours[: self._n], data[: self._n], totals[: self._n] = self.hours, self._data[: self._n], self.totals
+            self._hours, self._data, self._totals = hours, data, totals
+        self._hours[self._n : need] = new
+        self._clear(self._data[self._n : need])
+        self._clear(self._totals[self._n : need])
         self._n = need
+
+    def _insert_hours(self, new: Ints) -> None:
+        """Make room for hours between others."""
+        known = self.hours
+        merged = np.sort(np.concatenate([known, new]))
+        data, totals = self._fresh(len(merged), self._data.shape[2]), self._fresh(len(merged), 1)[:, :, 0]
+        moved = np.searchsorted(merged, known)
+        data[moved], totals[moved] = self._data[: self._n], self.totals
+        self._hours, self._data, self._totals, self._n = merged, data, totals, len(merged)
 
     def span(self, start: int, end: int) -> slice:
         """Rows of the hours in [`start`, `end`)."""
@@ -220,8 +232,6 @@ class HourTable:
             self._hours[:keep] = self._hours[at : self._n].copy()
             self._data[:keep] = self._data[at : self._n].copy()
             self._totals[:keep] = self._totals[at : self._n].copy()
-            self._data[keep : self._n] = self._fresh(1, 1)
-            self._totals[keep : self._n] = self._fresh(1, 1)[:, :, 0]
             self._n = keep
 
     def gather(self, targets: Ints) -> None:

@@ -14,10 +14,9 @@ Rows = NDArray[np.int64]
 
 def make_keys(place: NDArray[np.uint32], slot: NDArray[np.int64]) -> Keys:
     """One number per (place, slot): the slot's epoch second above, the place code below, so that keys sort by time."""
-    keys = slot.astype(np.uint64)
-    keys <<= np.uint64(32)
+    keys = slot << 32
     keys |= place
-    return keys
+    return keys.view(np.uint64)
 
 
 def split_keys(keys: Keys) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:

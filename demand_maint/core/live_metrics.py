@@ -86,10 +86,8 @@ class LiveMetrics:
         cells = None
         if outcome.all_new and outcome.added is not None:
             cells = Cells(outcome.added.place, outcome.added.slot)
-        if outcome.predicted is not None:
-            self.sums.count_predictions(*outcome.predicted, cells=cells)
-        if outcome.expected is not None:
-            self.feed.count("expected", *outcome.expected, cells=cells)
+        elif outcome.predicted is not None:
+            self.sums.count_predictions(*outcome.predicted)
         self._apply_feed(outcome, cells)
         if outcome.retracted is not None:
             self.sums.retract(outcome.retracted)
@@ -100,7 +98,7 @@ class LiveMetrics:
         added = outcome.added
         if added is None:
             return 0
-        self.sums.add(added, cells)
+        self.sums.add(added, cells, predicted=cells is not None and outcome.predicted is not None)
         self._note_past(added.slot)
         for tracker in self.trackers.values():
             tracker.update(added)
@@ -143,11 +141,15 @@ class LiveMetrics:
         return np.minimum(self.grid.day_start(self.grid.day(hours * HOUR)) // HOUR, hours)
 
     def _apply_feed(self, outcome: Outcome, cells: Cells | None) -> None:
+        expected = outcome.expected
+        if expected is not None and cells is None:
+            self.feed.count("expected", *expected)
         if outcome.truths is not None:
             truths = outcome.truths
             newest = float(truths.slot.max())
             self.newest = newest if self.newest is None else max(self.newest, newest)
-            self.feed.add(truths.place, truths.slot, truths.actual, truths.late, cells)
+            both = cells is not None and expected is not None
+            self.feed.add(truths.place, truths.slot, truths.actual, truths.late, cells, expected=both)
         if outcome.restated is not None:
             restated = outcome.restated
             self.feed.restate(restated.place, restated.slot, restated.before, restated.actual)

@@ -54,9 +54,12 @@ class HourlySums:
     def __init__(self) -> None:
         self._tables: dict[int, HourTable] = {}
 
-    def add(self, batch: MaturedBatch, cells: Cells | None = None) -> None:
-        """Add rows whose truth has arrived; `cells` are those of the rows where known."""
-        self._apply(batch, 1.0, cells)
+    def add(self, batch: MaturedBatch, cells: Cells | None = None, *, predicted: bool = False) -> None:
+        """Add rows whose truth has arrived; `cells` are those of the rows where known.
+
+        With `predicted` their predictions are counted as well.
+        """
+        self._apply(batch, 1.0, cells, predicted=predicted)
 
     def retract(self, batch: MaturedBatch) -> None:
         """Take back rows that were added before, as they were then."""
@@ -68,11 +71,10 @@ class HourlySums:
         slot: NDArray[np.int64],
         version: NDArray[Any],
         sign: float = 1.0,
-        cells: Cells | None = None,
     ) -> None:
-        """Count predictions made, or take the count back with `sign` -1; `cells` are those of the rows where known."""
+        """Count predictions made, or take the count back with `sign` -1."""
         for number, chosen in _by_version(version):
-            here = cells if cells is not None and isinstance(chosen, slice) else Cells(place[chosen], slot[chosen])
+            here = Cells(place[chosen], slot[chosen])
             self._table(number).add(here, {"predictions": sign * here.counts})
 
     def window(
@@ -174,12 +176,12 @@ class HourlySums:
         table = self._tables.get(version)
         return [] if table is None else [table]
 
-    def _apply(self, batch: MaturedBatch, sign: float, cells: Cells | None = None) -> None:
+    def _apply(self, batch: MaturedBatch, sign: float, cells: Cells | None = None, *, predicted: bool = False) -> None:
         for number, chosen in _by_version(batch.version):
             whole = isinstance(chosen, slice)
             here = cells if cells is not None and whole else Cells(batch.place[chosen], batch.slot[chosen])
-            predicted, actual = batch.predicted[chosen], batch.actual[chosen]
-            error = predicted - actual
+            actual = batch.actual[chosen]
+            error = batch.predicted[chosen] - actual
             absolute = np.abs(error)
             counts, absolute_sum = here.counts, here.sum(absolute)
             parts = {
@@ -193,6 +195,8 @@ class HourlySums:
                 if batch.served is batch.predicted
                 else here.sum(np.abs(batch.served[chosen] - actual)),
             }
+            if predicted:
+                parts["predictions"] = counts
             naive = batch.naive[chosen]
             known = naive == naive  # noqa: PLR0124 - the quickest test for NaN over an array
             if known.all():

@@ -96,10 +96,8 @@ class RowBuffer:
         if int(events.slot[-1]) >= int(events.slot[0]) + self._season:
             return None
         naive = self._seasons.find(events.place, events.slot)
-        first = self._columns.append(keys)
-        rows = slice(first, self._columns.used)
+        rows = slice(self._columns.append(keys, IS_MATURE), self._columns.used)
         self._columns.version[rows] = events.version
-        self._columns.flags[rows] = IS_MATURE
         self._columns.predicted[rows] = events.predicted
         self._columns.actual[rows] = events.actual
         self._columns.naive[rows] = naive

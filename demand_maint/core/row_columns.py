@@ -93,11 +93,11 @@ class RowColumns:
         start, end = max(start, 0), min(max(end, 0), (1 << 32) - 1)
         return self.index.between(start << 32, end << 32)
 
-    def append(self, keys: NDArray[np.uint64]) -> int:
-        """Make rows for new ascending `keys`; return the first."""
+    def append(self, keys: NDArray[np.uint64], flags: int = 0) -> int:
+        """Make rows with these `flags` for new ascending `keys`; return the first."""
         first, need = self.used, self.used + len(keys)
         self._make_room(need)
-        self.flags[first:need] = 0
+        self.flags[first:need] = flags
         if self._extra is not None:
             self._extra[first:need] = -1
         self.index.append(keys, first)

@@ -64,36 +64,31 @@ class Seasons:
 
     def find(self, place: Codes, slot: Ints) -> Floats:
         """Forecasts of any keys, as known now; NaN where there is none."""
+        if not len(slot):
+            return np.empty(0)
+        distances = [d for d in (self._season, 2 * self._season) if not self._begins_later(slot, d)]
+        if not distances:
+            return np.broadcast_to(np.float64(np.nan), (len(slot),))
+        out = self._known(place, slot, distances[0])
+        if len(distances) > 1 and len(want := np.flatnonzero(np.isnan(out))):
+            out[want] = self._known(place[want], slot[want], distances[1])
+        return out
+
+    def _known(self, place: Codes, slot: Ints, distance: int) -> Floats:
+        """Truths `distance` before each key; NaN where there is none."""
+        columns = self._columns
+        back = self._shift(slot, -distance)
         out = np.full(len(slot), np.nan)
-        want = np.arange(len(slot))
-        for distance in (self._season, 2 * self._season):
-            if not len(want):
-                break
-            if self._begins_later(slot, distance):
-                continue
-            whole = len(want) == len(slot)
-            back = self._shift(slot if whole else slot[want], -distance)
-            places = place if whole else place[want]
-            keys = make_keys(places, np.maximum(back, 0))
-            if self._reference is not None and int(back.min()) <= self._reference_end:
-                out[want] = self._reference(places, back)
-            if int(keys.min()) > self._columns.index.newest:
-                want = np.flatnonzero(np.isnan(out))
-                continue
-            rows = self._columns.index.find(keys)
-            hit = rows >= 0
-            if not hit.all():
-                rows = rows[hit]
-                found = want[hit]
-            else:
-                found = want
-            known = (self._columns.flags[rows] & IS_KNOWN) != 0
-            if not known.all():
-                rows, found = rows[known], found[known]
-            if len(found) == len(out):
-                return self._columns.actual[rows]
-            out[found] = self._columns.actual[rows]
-            want = np.flatnonzero(np.isnan(out))
+        if self._reference is not None and int(back.min()) <= self._reference_end:
+            out[:] = self._reference(place, back)
+        keys = make_keys(place, np.maximum(back, 0))
+        stretch = columns.index.stretch(keys)
+        if stretch is not None:  # the same places reported then as now
+            return np.where(columns.flags[stretch] & IS_KNOWN, columns.actual[stretch], out)
+        rows = columns.index.find(keys)
+        known = rows >= 0
+        known[known] = (columns.flags[rows[known]] & IS_KNOWN) != 0
+        out[known] = columns.actual[rows[known]]
         return out
 
     def _shift(self, slot: Ints, seconds: int) -> Ints:
@@ -102,4 +97,5 @@ class Seasons:
     def _begins_later(self, slot: Ints, distance: int) -> bool:
         """Whether everything known begins after all that lies `distance` before `slot`."""
         latest = int(slot.max()) - distance + DST
-        return latest > self._reference_end + 2 * DST and latest << 32 < self._columns.index.oldest
+        unknown = not self._columns.used or latest << 32 < self._columns.index.oldest
+        return unknown and latest > self._reference_end + 2 * DST
