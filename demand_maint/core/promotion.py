@@ -6,8 +6,10 @@
    neighbouring days share.
 4. *Not worse* needs both: the difference is within the margin, and a difference of `HARM` margins is ruled out.
    *Worse* needs a difference above the margin, and zero ruled out. Anything else is inconclusive: noise never promotes.
-5. A rollback needs a difference that is large (`REGRESSION`) and certain at every look of the probation together. How much days
-   scatter, and how alike neighbours are, is also read from the days before the promotion on which both models predicted.
+5. A rollback needs a difference that is large (`REGRESSION`) and certain at all looks of the probation together: few looks, and
+   most of the risk is taken at the one after four days, for a regression does its harm at once. How much days scatter is also
+   read from the days before the promotion on which both models predicted; how alike neighbours are is assumed, because two
+   weeks cannot tell it. `python -m benchmarks.verdict_trials` shows what that is worth beside what is possible at all.
 """
 
 import math
@@ -22,6 +24,7 @@ from demand_maint.core.sampling import PairedDays
 from demand_maint.core.versions import GateVerdict
 
 __all__ = [
+    "PROBATION_LOOKS",
     "PairedTest",
     "candidate_verdict",
     "gate_verdict",
@@ -40,10 +43,9 @@ NOT_WORSE_Z = 1.95
 WORSE_Z = 1.6
 LIVE_Z = 0.5  # a live test looks every day, so it asks for this much more before it promotes
 REGRESSION = 0.06
-PROBATION_Z = 3.5  # at fourteen looks; times 1 + PROBATION_GUESS / freedom, because a scatter of few days is a guess
-PROBATION_GUESS = 3.7
-PROBATION_CORRELATION = 0.4  # takes the place of `USUAL_CORRELATION`: a false rollback costs more than a day's wait
-PROBATION_DAYS = 3
+PROBATION_LOOKS = ((3, 3.0), (4, 2.0), (7, 2.9), (10, 2.9), (13, 2.9), (20, 2.9), (27, 2.9))  # after so many days: z
+PROBATION_CORRELATION = 0.4  # of neighbouring days; real ones show 0.1 to 0.3
+PROBATION_SCATTER_DAYS = 1.0  # takes the place of `SCATTER_DAYS`: a false rollback costs more than a day's wait
 MONTH = 30 * 86400.0
 
 
@@ -59,7 +61,7 @@ class PairedTest(Struct, frozen=True, kw_only=True):
     correlation
         Estimated lag-one correlation of neighbouring days, never negative.
     freedom
-        Days that the scatter is known from, less the ratios estimated; the usual scatter counts as far as the days agree with it.
+        Days that the scatter is known from, less the ratios estimated; what was known before counts as far as the days agree with it.
     days, n
         Size of the sample.
     """
@@ -74,19 +76,10 @@ class PairedTest(Struct, frozen=True, kw_only=True):
     n: int
 
 
-def paired_test(
-    pairs: PairedDays, *, earlier: PairedDays | None = None, usual_correlation: float = USUAL_CORRELATION
-) -> PairedTest | None:
+def paired_test(pairs: PairedDays) -> PairedTest | None:
     """Compare two models on paired days; ``None`` where nothing can be compared.
 
     The ratio estimator of survey sampling: residuals of each day from the overall ratio, so busy days weigh more.
-
-    Parameters
-    ----------
-    earlier
-        Days before those compared; they only tell how days scatter around their own ratio.
-    usual_correlation
-        Of neighbouring days, until the data say otherwise.
 
     Examples
     --------
@@ -99,25 +92,77 @@ def paired_test(
     if found is None:
         return None
     relative, residual = found
-    day, parts = pairs.day, 1
-    before = _around_ratio(earlier) if earlier is not None and len(earlier) > 1 else None
-    if earlier is not None and before is not None:
-        residual, day, parts = np.concatenate([before[1], residual]), np.concatenate([earlier.day, day]), 2
-    squares, free = float(residual @ residual), max(len(residual) - parts, 0)
+    squares, free = float(residual @ residual), len(pairs) - 1
     variance = (squares + SCATTER_DAYS * USUAL_SCATTER**2) / (free + SCATTER_DAYS)
-    correlation = _correlation(day, residual, parts, usual_correlation)
+    correlation = _correlation(pairs.day, residual)
     inflation = (1.0 + correlation) / (1.0 - correlation)
-    days, rows = len(pairs), float(pairs.n.sum())
+    freedom = free + SCATTER_DAYS * min(USUAL_SCATTER**2 * free / max(squares, 1e-200), 1.0)
+    return _test(pairs, relative, variance * inflation, correlation, freedom)
+
+
+def probation_test(pairs: PairedDays, earlier: PairedDays) -> PairedTest | None:
+    """Compare two models on the first days of a probation; ``None`` where nothing can be compared.
+
+    Squares of the residuals of n days that hang together are worth n - `_shared(n)` days.
+
+    Parameters
+    ----------
+    earlier
+        Days before the promotion; they only tell how days scatter around their own ratio.
+    """
+    found = _around_ratio(pairs)
+    if found is None:
+        return None
+    relative, residual = found
+    days, prior = len(pairs), PROBATION_SCATTER_DAYS
+    squares, free = float(residual @ residual), days - _shared(days)
+    own = max(squares / free, 1e-200) if free > 0 else math.inf
+    known, worth = prior * USUAL_SCATTER**2, prior
+    freedom = free + prior * min(USUAL_SCATTER**2 / own, 1.0)
+    before = _around_ratio(earlier)
+    if before is not None and len(earlier) > 1:
+        worth += len(earlier) - _shared(len(earlier))
+        known += float(before[1] @ before[1])
+        freedom += (worth - prior) * min(known / worth / own, 1.0)
+    variance = (squares + known) / (free + worth)
+    return _test(pairs, relative, variance * _shared(days), PROBATION_CORRELATION, freedom)
+
+
+def certainty(test: PairedTest) -> float:
+    """Return the difference in standard errors of a normal figure that is as rare, as if the scatter were known.
+
+    Student's t made normal by Wallace, *Bounds on normal approximations to Student's and the chi-square distributions*, 1959.
+
+    >>> pairs = PairedDays(np.arange(4), np.full(4, 10.0), np.array([11.0, 12.0, 13.0, 14.0]), np.full(4, 24.0))
+    >>> nothing = PairedDays(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0), np.zeros(0))
+    >>> test = probation_test(pairs, nothing)
+    >>> round(test.relative / test.error, 2), round(certainty(test), 2)
+    (2.95, 1.71)
+    """
+    t, freedom = test.relative / max(test.error, 1e-200), max(test.freedom, 0.5)
+    squeezed = math.sqrt(freedom * math.log1p(min(t * t / freedom, 1e300)))
+    return math.copysign((8 * freedom + 1) / (8 * freedom + 3) * squeezed, t)
+
+
+def _test(pairs: PairedDays, relative: float, variance: float, correlation: float, freedom: float) -> PairedTest:
+    """Put the figures together; `variance` is that of one day, widened by what days share."""
+    rows = float(pairs.n.sum())
     return PairedTest(
         relative=relative,
-        error=math.sqrt(variance * inflation / days),
+        error=math.sqrt(variance / len(pairs)),
         correlation=correlation,
-        freedom=free + SCATTER_DAYS * min(USUAL_SCATTER**2 * free / max(squares, 1e-200), 1.0),
+        freedom=freedom,
         champion_mae=float(pairs.champion.sum()) / rows,
         challenger_mae=float(pairs.challenger.sum()) / rows,
-        days=days,
+        days=len(pairs),
         n=int(rows),
     )
+
+
+def _shared(days: int, correlation: float = PROBATION_CORRELATION) -> float:
+    """Variance of the mean of neighbouring days over that of as many independent ones; correlation falls geometrically."""
+    apart = 1.0 - correlation
+    return (1.0 + correlation) / apart - 2.0 * correlation * (1.0 - correlation**days) / (days * apart**2)
 
 
 def _around_ratio(pairs: PairedDays) -> tuple[float, NDArray[np.float64]] | None:
@@ -130,15 +175,15 @@ def _around_ratio(pairs: PairedDays) -> tuple[float, NDArray[np.float64]] | None
     return relative, (pairs.challenger - pairs.champion * (1.0 + relative)) / (total / days)
 
 
-def _correlation(day: NDArray[np.int64], residual: NDArray[np.float64], parts: int, usual: float) -> float:
+def _correlation(day: NDArray[np.int64], residual: NDArray[np.float64]) -> float:
     """Lag-one correlation of neighbouring days, corrected for its small-sample bias and shrunk while days are few."""
     next_to = np.diff(day) == 1
     pairs, squares = int(next_to.sum()), float(residual @ residual)
     if pairs < 3 or squares <= 0:
-        return usual
+        return USUAL_CORRELATION
     size = len(residual)
-    raw = float((residual[1:] * residual[:-1])[next_to].sum()) / squares * size / pairs + parts / size
-    return min(max((raw * pairs + usual * CORRELATION_DAYS) / (pairs + CORRELATION_DAYS), 0.0), 0.8)
+    raw = float((residual[1:] * residual[:-1])[next_to].sum()) / squares * size / pairs + 1.0 / size
+    return min(max((raw * pairs + USUAL_CORRELATION * CORRELATION_DAYS) / (pairs + CORRELATION_DAYS), 0.0), 0.8)
 
 
 def gate_verdict(pairs: PairedDays, policy: PolicyConfig, *, reference: float | None = None) -> GateVerdict:
@@ -191,6 +236,8 @@ def probation_verdict(
 ) -> GateVerdict:
     """Judge a new champion against the previous one: ``worse`` means roll back.
 
+    Between two of `PROBATION_LOOKS` the answer is that of the earlier one, on its days.
+
     Parameters
     ----------
     pairs
@@ -199,14 +246,15 @@ def probation_verdict(
         The promotion's local day and today's.
     """
     days = pairs.matured(since=since_day, before=today, coverage=policy.coverage)
-    earlier = pairs.matured(before=since_day, coverage=policy.coverage) if since_day is not None else None
-    test = paired_test(days, earlier=earlier, usual_correlation=PROBATION_CORRELATION)
-    if test is None or test.days < PROBATION_DAYS:
-        return _stated("inconclusive", ("too_few_days",), "live", test)
-    certain = PROBATION_Z * (1.0 + PROBATION_GUESS / test.freedom) * test.error
-    if test.relative > max(REGRESSION, policy.margin) and test.relative > certain:
+    earlier = pairs.select(pairs.day < since_day if since_day is not None else np.zeros(len(pairs), dtype=bool))
+    earlier = earlier.matured(coverage=policy.coverage)
+    look, needed = next((step for step in reversed(PROBATION_LOOKS) if step[0] <= len(days)), (0, math.inf))
+    test = probation_test(days.select(np.arange(len(days)) < look), earlier) if look else None
+    if test is None:
+        return _stated("inconclusive", ("too_few_days",), "live", paired_test(days))
+    if test.relative > max(REGRESSION, policy.margin) and certainty(test) > needed:
         return _stated("worse", ("paired_daily", "probation"), "live", test)
-    if test.days >= policy.probation_days:
+    if len(days) >= policy.probation_days:
         return _stated("not_worse", ("probation_over",), "live", test)
     return _stated("inconclusive", ("on_probation",), "live", test)
 

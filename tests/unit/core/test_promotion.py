@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from demand_maint.config import PolicyConfig
 from demand_maint.core.promotion import (
+    PROBATION_LOOKS,
     candidate_verdict,
     gate_verdict,
     metadata_verdict,
@@ -46,8 +47,9 @@ def live_outcome(pairs: PairedDays, policy: PolicyConfig = POLICY) -> tuple[str,
 
 
 def probation_outcome(pairs: PairedDays, policy: PolicyConfig = POLICY, since: int = 0) -> tuple[str, int]:
-    """Ask every day of a probation that began on day `since`; the first word and the day it came."""
-    for today in range(since + 1, len(pairs) + 1):
+    """Ask at every look of a probation that began on day `since` and at its end; the first word and the day it came."""
+    looks = [since + days for days, _ in PROBATION_LOOKS if since + days < len(pairs)]
+    for today in (*looks, len(pairs)):
         verdict = probation_verdict(pairs, policy, since_day=since, today=today)
         if verdict.verdict != "inconclusive":
             return verdict.verdict, today - since
@@ -63,6 +65,12 @@ def share(outcomes: Sequence[str], word: str) -> float:
 def trials(big: bool) -> int:
     """200 in CI; enough for two digits behind --big."""
     return 20_000 if big else 200
+
+
+@pytest.fixture
+def probations(big: bool) -> int:
+    """A probation is judged at few looks, so CI has the time for more of them."""
+    return 20_000 if big else 1000
 
 
 def test_the_gate_discards_a_five_per_cent_worse_challenger(trials: int) -> None:
@@ -114,13 +122,14 @@ def test_noise_is_inconclusive(trials: int) -> None:
 
 @pytest.mark.parametrize("candidacy", [0, 8])
 @pytest.mark.parametrize(
-    ("scatter", "correlation"), [(0.04, 0.0), (0.04, 0.5), (0.08, 0.3), (0.15, 0.0), (0.15, 0.3), (0.3, 0.0)]
+    ("scatter", "correlation"),
+    [(0.04, 0.0), (0.04, 0.5), (0.08, 0.3), (0.1, 0.3), (0.15, 0.0), (0.15, 0.3), (0.3, 0.0), (0.3, 0.3)],
 )
-def test_a_good_deploy_is_not_rolled_back(trials: int, scatter: float, correlation: float, candidacy: int) -> None:
+def test_a_good_deploy_is_not_rolled_back(probations: int, scatter: float, correlation: float, candidacy: int) -> None:
     """An equal model survives its probation in at least 98 % of deploys, noisy and correlated streams included."""
     rng = np.random.default_rng(13)
     outcomes = []
-    for _ in range(trials):
+    for _ in range(probations):
         pairs = stream(rng, 14 + candidacy, scatter=scatter, correlation=correlation)
         outcomes.append(probation_outcome(pairs, since=candidacy)[0])
     assert share(outcomes, "worse") <= 0.02
@@ -142,12 +151,33 @@ def test_the_days_before_a_promotion_only_tell_the_scatter() -> None:
     assert verdicts["wild"].days == 4
 
 
-@pytest.mark.parametrize("scatter", [0.04, 0.08])
-def test_a_regression_is_rolled_back_within_four_days(trials: int, scatter: float) -> None:
+@pytest.mark.parametrize("candidacy", [0, 8])
+@pytest.mark.parametrize("correlation", [0.0, 0.3])
+@pytest.mark.parametrize("scatter", [0.04, 0.08, 0.1])
+def test_a_regression_is_rolled_back_within_four_days(
+    probations: int, scatter: float, correlation: float, candidacy: int
+) -> None:
     """A model that is 25 % worse is rolled back after at most four days of labels in the median."""
-    rng = np.random.default_rng(14)
-    outcomes = [probation_outcome(stream(rng, 14, effect=0.25, scatter=scatter)) for _ in range(trials)]
+    rng, outcomes = np.random.default_rng(14), []
+    for _ in range(probations):
+        pairs = stream(rng, 14 + candidacy, scatter=scatter, correlation=correlation)
+        worse = np.where(pairs.day >= candidacy, 1.25, 1.0)
+        pairs = PairedDays(pairs.day, pairs.champion, pairs.challenger + pairs.champion * (worse - 1.0), pairs.n)
+        outcomes.append(probation_outcome(pairs, since=candidacy))
     assert np.median([day if word == "worse" else 99 for word, day in outcomes]) <= 4
+
+
+def test_between_two_looks_nothing_is_looked_at() -> None:
+    """Bad days after a look count at the next one, not before; what a look found stays found until then."""
+    quiet, bad = np.full(4, 101.0), np.full(3, 200.0)
+    pairs = PairedDays(np.arange(7), np.full(7, 100.0), np.concatenate([quiet, bad]), np.full(7, 24.0))
+    verdicts = [probation_verdict(pairs, POLICY, since_day=0, today=today) for today in range(4, 8)]
+    assert [(verdict.verdict, verdict.days) for verdict in verdicts[:3]] == [("inconclusive", 4)] * 3
+    assert (verdicts[3].verdict, verdicts[3].days) == ("inconclusive", 7)
+    first_bad = PairedDays(pairs.day, pairs.champion, np.concatenate([quiet + 30.0, quiet[:3]]), pairs.n)
+    assert [probation_verdict(first_bad, POLICY, since_day=0, today=today).verdict for today in range(4, 7)] == [
+        "worse"
+    ] * 3
 
 
 def test_a_hard_week_rolls_nothing_back() -> None:
