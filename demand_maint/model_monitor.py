@@ -34,7 +34,7 @@ from demand_maint.config import Config, load_config
 from demand_maint.core.baseline import due_refresh
 from demand_maint.core.feed import FeedFault
 from demand_maint.core.feed_sums import FeedSums
-from demand_maint.core.health import DailyState, HealthReport, daily_state, window_health
+from demand_maint.core.health import DailyState, HealthReport, window_health
 from demand_maint.core.lineup import LineUp
 from demand_maint.core.live_metrics import Tracker
 from demand_maint.core.metrics import HourlySums
@@ -47,6 +47,7 @@ from demand_maint.judged import Judged, RegistryJudged
 from demand_maint.leading import Leading
 from demand_maint.record_counts import journal_state, record_counts
 from demand_maint.recorded_rows import training_rows, without_stretches
+from demand_maint.whole_days import WholeDays
 
 __all__ = ["ModelMonitor"]
 
@@ -103,7 +104,7 @@ class ModelMonitor:
         self.grid = TimeGrid(self.config.zone, self.config.step_seconds)
         self._door = Door(root)
         self._state = threading.RLock()
-        self._store = ObservationStore(self._door, self.config, self.grid)
+        self._store = ObservationStore(self._door, self.config, self.grid, self._own_writer)
         self._leading = Leading(
             self._store,
             self._door,
@@ -120,7 +121,7 @@ class ModelMonitor:
         registry = Registry(self._door, clock=self.clock, read_only=True)
         self._judged: Callable[[], Judged] = RegistryJudged(registry)
         self._inputs = InputDrift(registry, self.get_training_data)
-        self._daily: tuple[Any, int, DailyState | None] = (None, 0, None)
+        self._whole_days = WholeDays(self.config, self.grid)
         self._reports: dict[Any, HealthReport] = {}
         self._view: NaiveView | None = None
         self._viewed = -1
@@ -404,6 +405,9 @@ class ModelMonitor:
 
     # inside
 
+    def _own_writer(self) -> str | None:
+        return None if self.journal.closed else self.journal.writer
+
     def _opened(self) -> ObservationStore:
         """Return the store with its saved sums taken over and every tracker in its place."""
         store = self._store
@@ -433,14 +437,4 @@ class ModelMonitor:
         self._judged = lambda: Judged(*source())
 
     def _daily_state(self, judge: Judged, now: float) -> DailyState:
-        # the feed is looked at hourly, since one that breaks during the day has to be named by the next check
-        metrics, hour, today = self._store.metrics, int(now // 3600), int(self.grid.day(np.array([now]))[0])
-        key = (metrics.past_changes, today, judge)
-        before, at, kept = self._daily
-        if before != key or kept is None:
-            metrics.judged_until = today
-            kept = None
-        if kept is None or at != hour:
-            kept = daily_state(self, judge.baseline, now, self.config, judge.champion, judge.since, kept=kept)
-            self._daily = (key, hour, kept)
-        return kept
+        return self._whole_days.state(self, self._store.metrics, judge, now)

@@ -6,7 +6,7 @@ one blob.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -49,15 +49,20 @@ class ObservationStore:
         The root's door.
     config
         Grid, sizes, retention.
+    alive
+        Name of the writer that this process logs with, ``None`` for none.
     """
 
-    def __init__(self, door: Door, config: Config, grid: TimeGrid) -> None:
+    def __init__(
+        self, door: Door, config: Config, grid: TimeGrid, alive: Callable[[], str | None] = lambda: None
+    ) -> None:
         self.door = door
+        self._alive = alive
         self.config = config
         self.grid = grid
         self.sealed = SealedHistory(door)
         self.places: list[int | str] = []
-        self.drain_reader = Drain(door, self.places)
+        self.drain_reader = self._new_drain()
         self.metrics = LiveMetrics(grid, config.season_seconds, config.horizon_seconds)
         self._buffer: RowBuffer | None = None
         self._snapshots = SnapshotStore(door, _SNAPSHOT)
@@ -72,6 +77,11 @@ class ObservationStore:
         self.saved_at: float | None = None
         self._saved_bytes = 0
         self.drained_at: float | None = None
+
+    def _new_drain(self) -> Drain:
+        drain = Drain(self.door, self.places)
+        drain.alive = self._alive
+        return drain
 
     # opening
 
@@ -107,7 +117,7 @@ class ObservationStore:
         self._buffer = None
         self._floor = 0
         self.places.clear()
-        self.drain_reader = Drain(self.door, self.places)
+        self.drain_reader = self._new_drain()
 
     def add_tracker(self, name: str, tracker: Tracker) -> None:
         """Let `tracker` follow every row that matures from now on, from where its saved state ended."""
@@ -144,7 +154,7 @@ class ObservationStore:
         for name, tracker in metrics.trackers.items():
             tracker.restore(self._pristine[name])
         metrics.generation = self.metrics.generation + 1
-        metrics.past_changes = self.metrics.past_changes + 1
+        metrics.past_changes, metrics.past_truths = self.metrics.past_changes + 1, self.metrics.past_truths + 1
         return metrics
 
     def _restore(self) -> None:
@@ -161,7 +171,7 @@ class ObservationStore:
             self._rebuild()
             return
         self.places[:] = facts["places"]
-        self.drain_reader = Drain(self.door, self.places)
+        self.drain_reader = self._new_drain()
         self.drain_reader.restore(facts["cursors"], facts["finished"], facts.get("looked"))
         self.metrics.load(facts, arrays)
         self.saved_at, self._floor = facts["saved_at"], facts["floor"]
@@ -296,6 +306,8 @@ class ObservationStore:
         if newest is None or self._buffer is None:
             return
         edge = min(newest, now) - self.config.monitor.buffer_days * DAY
+        if edge - 2 * self.config.season_seconds <= self._buffer.floor + DAY:  # nothing to forget before the next day
+            return
         floor = int(self.grid.day_start(self.grid.day(np.array([max(edge, 0)])))[0])
         # a reference of two seasons stays behind the window
         keep = floor - 2 * self.config.season_seconds

@@ -13,18 +13,18 @@ A day on which demand itself is as it never is (a holiday nobody listed) says no
 for a week or for good, and only time tells which. It is set aside, nine days in a row at most: a week and its weekends.
 """
 
-import math
-
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from demand_maint.core.feed import FeedState
-from demand_maint.core.surprise import surprises
+from demand_maint.core.recurrence import Recurrence
+from demand_maint.core.surprise import DemandMemory, surprises
 from demand_maint.core.view import Floats, MetricsView
 
 __all__ = [
     "DailySeries",
+    "SeriesMemory",
     "daily_series",
     "deserved_log_error",
     "log_error_against",
@@ -48,6 +48,7 @@ LEAST_CHANGE = 0.1
 LONGEST = 9
 #: Half-life of what is usual, days.
 HALF_LIFE = 28.0
+PULL = 1.0 - 0.5 ** (1.0 / HALF_LIFE)
 #: A day with fewer rows than this share of the median day is no day to judge by.
 LEAST_ROWS = 0.5
 
@@ -67,8 +68,24 @@ class DailySeries(Struct, frozen=True):
     adjusted: bool = True
 
 
+class SeriesMemory:
+    """What was worked out for days that are mostly still the same the next time."""
+
+    __slots__ = ("demand", "hard", "share", "unusual")
+
+    def __init__(self) -> None:
+        self.demand = DemandMemory()
+        self.hard = Recurrence(_next_usual)
+        self.unusual = Recurrence(_next_usual)
+        self.share = Recurrence(_next_mean)
+
+
 def deserved_log_error(
-    naive: Floats, level: Floats, surprise: Floats | None = None, turn: Floats | None = None
+    naive: Floats,
+    level: Floats,
+    surprise: Floats | None = None,
+    turn: Floats | None = None,
+    memory: SeriesMemory | None = None,
 ) -> Floats:
     """Log of the error that each day deserved, up to a constant.
 
@@ -94,15 +111,16 @@ def deserved_log_error(
     known = (naive > 0) & (level > 0)
     logs = np.log(np.where(known, naive, np.nan))
     deserved = NAIVE_POWER * logs + LEVEL_POWER * np.log(np.where(known, level, np.nan))
-    above, spread = _above_usual(logs)
+    memory = memory or SeriesMemory()
+    above, spread = _above_usual(logs, memory.hard)
     beyond = (1.0 - NAIVE_POWER) * (above - TAIL * spread)
     deserved += np.where(beyond > 0, beyond, 0.0)
     if surprise is not None and turn is not None:
-        deserved += surprise_share(naive, surprise, turn)
+        deserved += surprise_share(naive, surprise, turn, memory)
     return deserved
 
 
-def surprise_share(naive: Floats, surprise: Floats, turn: Floats) -> Floats:
+def surprise_share(naive: Floats, surprise: Floats, turn: Floats, memory: SeriesMemory | None = None) -> Floats:
     """Return what surprise and turn add to the log of the deserved error, against what they mostly add; zero where unknown.
 
     Measured from its own running mean, so that a stream starts, and goes on where it has gaps, with the naive error alone.
@@ -110,29 +128,32 @@ def surprise_share(naive: Floats, surprise: Floats, turn: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         added = NAIVE_POWER * np.log1p((SURPRISE * surprise + TURN * turn) / np.where(naive > 0, naive, np.nan))
     share = np.zeros(len(added))
-    mean, count = 0.0, 0
-    for day, value in enumerate(added.tolist()):
-        if math.isfinite(value):
-            count = min(count + 1, MEMORY)
-            mean += (value - mean) / count
-            share[day] = value - mean
+    known = np.isfinite(added)
+    share[known] = (memory or SeriesMemory()).share.run((0.0, 0), added[known])[1]
     return share
 
 
-def set_aside(level: Floats, surprise: Floats) -> NDArray[np.bool_]:
+def _next_mean(state: tuple[float, int], value: float) -> tuple[tuple[float, int], float]:
+    mean, count = state
+    count = min(count + 1, MEMORY)
+    mean += (value - mean) / count
+    return (mean, count), value - mean
+
+
+def set_aside(level: Floats, surprise: Floats, memory: SeriesMemory | None = None) -> NDArray[np.bool_]:
     """Return the days (D,) whose demand was so unusual that they say nothing about the model."""
     relative = surprise / np.maximum(level, 1e-9)
-    above, spread = _above_usual(relative)
-    unusual = above > np.maximum(UNUSUAL * spread, LEAST_CHANGE)
+    above, spread = _above_usual(relative, (memory or SeriesMemory()).unusual)
+    known = np.isfinite(relative)
+    unusual = (above > np.maximum(UNUSUAL * spread, LEAST_CHANGE))[known]
+    position = np.arange(len(unusual))
+    running = position - np.maximum.accumulate(np.where(unusual, -1, position)) if len(unusual) else position
     aside = np.zeros(len(relative), dtype=bool)
-    running = 0
-    for day in np.flatnonzero(np.isfinite(relative)).tolist():
-        running = running + 1 if unusual[day] else 0
-        aside[day] = 0 < running <= LONGEST
+    aside[known] = unusual & (running <= LONGEST)
     return aside
 
 
-def _above_usual(values: Floats) -> tuple[Floats, Floats]:
+def _above_usual(values: Floats, memory: Recurrence[tuple[float, float]]) -> tuple[Floats, Floats]:
     """Return how far each day lies above a running usual value, and the spread about that then; NaN where unknown, (D,) each."""
     above, spreads = np.full(len(values), np.nan), np.full(len(values), np.nan)
     first = values[np.isfinite(values)][:28]
@@ -140,15 +161,18 @@ def _above_usual(values: Floats) -> tuple[Floats, Floats]:
         return above, spreads
     usual = float(np.median(first))
     spread = max(1.4826 * float(np.median(np.abs(first - usual))), 0.02)
-    pull = 1.0 - 0.5 ** (1.0 / HALF_LIFE)
-    for day, value in enumerate(values.tolist()):
-        if math.isnan(value):
-            continue
-        distance = value - usual
-        above[day], spreads[day] = distance, spread
-        usual += pull * min(max(distance, -2.5 * spread), 2.5 * spread)
-        spread = max(spread + pull / 2 * (1.2533 * min(abs(distance), 3.0 * spread) - spread), 0.02)
+    known = ~np.isnan(values)
+    found = memory.run((usual, spread), values[known])[1]
+    above[known], spreads[known] = found[:, 0], found[:, 1]
     return above, spreads
+
+
+def _next_usual(state: tuple[float, float], value: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    usual, spread = state
+    distance = value - usual
+    usual += PULL * min(max(distance, -2.5 * spread), 2.5 * spread)
+    wider = max(spread + PULL / 2 * (1.2533 * min(abs(distance), 3.0 * spread) - spread), 0.02)
+    return (usual, wider), (distance, spread)
 
 
 def log_error_against(
@@ -186,6 +210,7 @@ def daily_series(
     feed: FeedState,
     *,
     adjusted: bool,
+    memory: SeriesMemory | None = None,
 ) -> DailySeries:
     """Return the figure of each of D days between D + 1 `edges` (hours).
 
@@ -198,7 +223,10 @@ def daily_series(
     adjusted
         Whether to divide by the deserved error; otherwise, and where most rows have no seasonal-naive forecast, it is the log
         error itself.
+    memory
+        Of the days judged before; with it only what is new is worked out.
     """
+    memory = memory or SeriesMemory()
     day_count = len(edges) - 1
     blocks = {name: values.copy() for name, values in view.sums.blocks(edges, champion).items()}
     if first_day > 0 and champion is not None:
@@ -219,9 +247,10 @@ def daily_series(
         error = np.where(enough, blocks["abs_error_naive"] / safe, np.nan)
         naive = np.where(enough, blocks["naive_abs_error"] / safe, np.nan)
         level = np.where(blocks["n"] > 0, blocks["abs_actual"] / np.maximum(blocks["n"], 1.0), 0.0)
-        surprise, turn = surprises(view, edges, feed)
-        values = log_error_against(error, naive, level, surprise, turn)
-        share, aside = surprise_share(naive, surprise, turn), set_aside(level, surprise)
+        surprise, turn = surprises(view, edges, feed, memory.demand)
+        share, aside = surprise_share(naive, surprise, turn, memory), set_aside(level, surprise, memory)
+        values = np.log(np.where(error > 0, error, np.nan)) - (deserved_log_error(naive, level, memory=memory) + share)
+        values[aside] = np.nan
     else:
         error = np.where(enough, blocks["abs_error"] / safe, np.nan)
         values = np.log(np.where(error > 0, error, np.nan))

@@ -12,14 +12,28 @@ cumulative sum tests, Biometrika 58 (1971).
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Protocol, Self, runtime_checkable
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
-__all__ = ["DegradationTest", "Detector", "DriftState", "ForeignDetector", "run_detector", "threshold"]
+from demand_maint.core.recurrence import Recurrence
+from demand_maint.core.view import Floats
+
+__all__ = [
+    "DegradationTest",
+    "Detector",
+    "DriftState",
+    "ForeignDetector",
+    "TestMemory",
+    "learn",
+    "run_detector",
+    "run_test",
+    "threshold",
+]
 
 
 @runtime_checkable
@@ -219,6 +233,10 @@ class DegradationTest:
         pull = 1.0 / max(self._scale_days, 40.0)
         self._persistence = min(max(self._persistence + pull * (near * self._last - self._persistence), 0.0), 0.6)
 
+    def copy(self) -> Self:
+        """Return a test that goes on from here by itself."""
+        return self.from_state(self.state() | {"first": None if self._first is None else self._first.copy()})
+
     def rearm(self, centre: float | None = None, centre_days: float = 0.0) -> None:
         """Start the sum anew, as after an alarm that was dealt with.
 
@@ -328,6 +346,35 @@ class ForeignDetector:
         return {"days": self._days} | plain
 
 
+class TestMemory:
+    """What the built-in test came to on days that are mostly still the same the next time."""
+
+    __test__ = False  # no test of pytest's
+    __slots__ = ("before", "since")
+
+    def __init__(self) -> None:
+        self.before = Recurrence(_next_day, DegradationTest.copy)
+        self.since = Recurrence(_next_day, DegradationTest.copy)
+
+
+def _next_day(test: DegradationTest, value: float) -> tuple[DegradationTest, bool]:
+    test.update(value)
+    return test, test.warning_detected
+
+
+def learn(test: DegradationTest, values: Floats, memory: TestMemory) -> DegradationTest:
+    """Return `test` after the days (n,) of earlier champions, which teach it the noise."""
+    return memory.before.run(test, values[~np.isnan(values)], test.state())[0]
+
+
+def run_test(test: DegradationTest, values: Floats, day_starts: Floats, memory: TestMemory) -> DriftState:
+    """Return what `run_detector` does for the built-in test; of days it judged before only what is new is worked out."""
+    known = ~np.isnan(values)
+    test, warned = memory.since.run(test, values[known], test.state())
+    loud = np.flatnonzero(warned)
+    return _at_the_end(test, day_starts[known], len(warned) - (int(loud[-1]) + 1 if len(loud) else 0))
+
+
 def run_detector(detector: Detector, values: Iterable[float], day_starts: Iterable[float]) -> DriftState:
     """Feed `values` (one a day, oldest first) and return what the detector says at the end.
 
@@ -343,14 +390,18 @@ def run_detector(detector: Detector, values: Iterable[float], day_starts: Iterab
         if not math.isnan(value):
             starts.append(start)
             calm = 0 if detector.warning_detected else calm + 1
-    if not isinstance(detector, DegradationTest):
-        return DriftState(
-            retrain_alarm=detector.drift_detected,
-            warn_alarm=detector.warning_detected,
-            days=len(starts),
-            calm_days=calm,
-        )
-    state = detector.summary()
-    onset = detector.onset
-    since = starts[-onset] if onset is not None and 0 < onset <= len(starts) else None
-    return msgspec.structs.replace(state, since=since, calm_days=calm)
+    if isinstance(detector, DegradationTest):
+        return _at_the_end(detector, starts, calm)
+    return DriftState(
+        retrain_alarm=detector.drift_detected,
+        warn_alarm=detector.warning_detected,
+        days=len(starts),
+        calm_days=calm,
+    )
+
+
+def _at_the_end(test: DegradationTest, starts: Sequence[float] | Floats, calm: int) -> DriftState:
+    """Say what a test that saw days with these `starts` says now, the last `calm` of them without a warning."""
+    onset = test.onset
+    since = float(starts[-onset]) if onset is not None and 0 < onset <= len(starts) else None
+    return msgspec.structs.replace(test.summary(), since=since, calm_days=calm)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from demand_maint.core.view import DAY, HOUR, Floats, MetricsView, PlaceId, local_days
 
-__all__ = ["FAULTS", "FeedFault", "FeedState", "classify", "feed_state"]
+__all__ = ["FAULTS", "FeedDays", "FeedFault", "FeedState", "classify", "feed_state"]
 
 #: Kinds by code, the graver first where two apply; 0 is a healthy feed.
 FAULTS: tuple[str, ...] = (
@@ -93,7 +93,71 @@ class FeedState(Struct, frozen=True, kw_only=True):
         return {fault.place: fault.kind for fault in self.faults}
 
 
-def feed_state(view: MetricsView, now: float, horizon_seconds: float = DAY) -> FeedState:
+class FeedDays:
+    """The truth of the whole local days before `now`, by place: the same until a day ends or the truth of one of them changes.
+
+    Attributes
+    ----------
+    edges
+        Hours between the D days, from the first that holds anything on; (D + 1,).
+    blocks
+        Fields of the feed's sums, (P, D) each.
+    usual_n, typical, top
+        Most rows of a day, median level, and the highest value before the newest day, (P,) each.
+    """
+
+    __slots__ = ("_codes", "_suspects", "blocks", "edges", "top", "typical", "usual_n")
+
+    def __init__(self, view: MetricsView, now: float) -> None:
+        _, edges = local_days(view.grid, now - (FEED_DAYS + 7 * WEEKS) * DAY, now)
+        blocks = view.feed.blocks_by_place(edges)
+        filled = np.flatnonzero((blocks["n"].sum(axis=0) > 0) | (blocks["expected"].sum(axis=0) > 0))
+        first = int(filled[0]) if len(filled) else len(edges) - 1
+        self.edges = edges[first:]
+        self.blocks = {name: values[:, first:] for name, values in blocks.items()}
+        self._codes: tuple[int, int, NDArray[np.int8]] | None = None
+        if len(self):
+            self.usual_n: Floats = self.blocks["n"].max(axis=1)
+            self.typical = _typical(self.blocks)
+            self.top: Floats = self.blocks["maximum"][:, :-1].max(axis=1, initial=0.0)
+            # few days are suspicious at first sight; only these are compared with four weeks
+            begin = max(len(self) - FEED_DAYS, 0)
+            place, day = np.nonzero(_suspicious(self.blocks, begin))
+            self._suspects = place, day + begin
+
+    def __len__(self) -> int:
+        return len(self.edges) - 1
+
+    def codes(self, end: int, rows_a_day: int) -> NDArray[np.int8]:
+        """Fault code of each place and day (P, D), zero for the first weeks, which only serve to compare.
+
+        Parameters
+        ----------
+        end
+            Hour at which known truth ends.
+        """
+        settled = int(np.searchsorted(self.edges[1:], end - 12, side="right"))
+        if self._codes is None or self._codes[:2] != (settled, rows_a_day):
+            self._codes = (settled, rows_a_day, self._classified(settled, rows_a_day))
+        return self._codes[2]
+
+    def _classified(self, settled: int, rows_a_day: int) -> NDArray[np.int8]:
+        codes = np.zeros(self.blocks["n"].shape, dtype=np.int8)
+        place, day = self._suspects
+        if len(place) == 0:
+            return codes
+        recent = {name: values[place, day] for name, values in self.blocks.items()}
+        weeks = day[None] - 7 * np.arange(1, WEEKS + 1)[:, None]
+        before = weeks >= 0
+        past = {
+            name: np.where(before, values[place[None], np.maximum(weeks, 0)], _NOTHING.get(name, 0.0))
+            for name, values in self.blocks.items()
+        }
+        codes[place, day] = classify(recent, past, settled=day < settled, least_rows=min(LEAST_ROWS, rows_a_day))
+        return codes
+
+
+def feed_state(view: MetricsView, now: float, horizon_seconds: float = DAY, days: FeedDays | None = None) -> FeedState:
     """Look at the truth of the last weeks, place by place.
 
     Whole local days tell what may be counted; the last hours of known truth tell what is wrong now. What is known ends with
@@ -106,26 +170,24 @@ def feed_state(view: MetricsView, now: float, horizon_seconds: float = DAY) -> F
         Epoch seconds.
     horizon_seconds
         How long truth may take.
+    days
+        Those of `now` that are still true.
     """
     newest = view.newest
     if newest is None:
         return FeedState()
-    _, edges = local_days(view.grid, now - (FEED_DAYS + 7 * WEEKS) * DAY, now)
-    blocks = view.feed.blocks_by_place(edges)
-    filled = np.flatnonzero((blocks["n"].sum(axis=0) > 0) | (blocks["expected"].sum(axis=0) > 0))
-    if len(filled) == 0:
+    days = FeedDays(view, now) if days is None else days
+    if not len(days):
         return FeedState()
-    edges = edges[filled[0] :]
-    blocks = {name: values[:, filled[0] :] for name, values in blocks.items()}
     end = min(int(newest // HOUR), int(now // HOUR)) + 1
     rows_a_day = max(DAY // max(view.grid.step, 1), 1)
-    codes = _by_day(blocks, edges[1:] <= end - 12, rows_a_day)
-    current, start = _now(view, end, rows_a_day, blocks)
-    missing = _last_settled(codes, edges, end) == _CODE["missing"]
+    codes = days.codes(end, rows_a_day)
+    current, start = _now(view, end, rows_a_day, days)
+    missing = _last_settled(codes, days.edges, end) == _CODE["missing"]
     current = np.where((current == 0) & missing, _CODE["missing"], current).astype(np.int8)
     late_by = now - newest
-    silent = late_by > horizon_seconds + DAY and bool(blocks["expected"][:, -2:].sum() > 0)
-    return _state(view, edges, codes, current, start, now, late_by if silent else None)
+    silent = late_by > horizon_seconds + DAY and bool(days.blocks["expected"][:, -2:].sum() > 0)
+    return _state(view, days.edges, codes, current, start, now, late_by if silent else None)
 
 
 def classify(
@@ -220,28 +282,6 @@ def _median(values: Floats) -> Floats:
     return chosen
 
 
-def _by_day(blocks: dict[str, Floats], settled: NDArray[np.bool_], rows_a_day: int) -> NDArray[np.int8]:
-    """Return the fault code of each place and day (P, D), zero for the first weeks, which only serve to compare.
-
-    Few days are suspicious at first sight; only these are compared with four weeks.
-    """
-    places, days = blocks["n"].shape
-    first = max(days - FEED_DAYS, 0)
-    codes = np.zeros((places, days), dtype=np.int8)
-    place, day = np.nonzero(_suspicious(blocks, first))
-    if len(place) == 0:
-        return codes
-    day = day + first
-    recent = {name: values[place, day] for name, values in blocks.items()}
-    past: dict[str, Floats] = {}
-    weeks = day[None] - 7 * np.arange(1, WEEKS + 1)[:, None]
-    before = weeks >= 0
-    for name, values in blocks.items():
-        past[name] = np.where(before, values[place[None], np.maximum(weeks, 0)], _NOTHING.get(name, 0.0))
-    codes[place, day] = classify(recent, past, settled=settled[day], least_rows=min(LEAST_ROWS, rows_a_day))
-    return codes
-
-
 def _suspicious(blocks: dict[str, Floats], first: int) -> NDArray[np.bool_]:
     """Return which places and days from `first` on (P, D - first) no glance can clear."""
     now = {name: values[:, first:] for name, values in blocks.items()}
@@ -269,7 +309,7 @@ def _odd(now: dict[str, Floats], usual_n: Floats, typical: Floats) -> NDArray[np
     return odd
 
 
-def _now(view: MetricsView, end: int, rows_a_day: int, blocks: dict[str, Floats]) -> tuple[NDArray[np.int8], int]:
+def _now(view: MetricsView, end: int, rows_a_day: int, before: FeedDays) -> tuple[NDArray[np.int8], int]:
     """Return the fault codes (P,) of the stretch of known truth that ends at hour `end`, and where it starts.
 
     A short stretch finds at once what its values show; a long one, of a day or of 6 rows, finds silence too.
@@ -284,9 +324,9 @@ def _now(view: MetricsView, end: int, rows_a_day: int, blocks: dict[str, Floats]
     last = week(0)
     parts = [{name: values[:, 1] for name, values in last.items()}, _joined(last)]
     codes = np.zeros(len(last["n"]), dtype=np.int8)
-    typical = _typical(blocks)
-    odd = _odd(parts[1], days * blocks["n"].max(axis=1), typical) | (parts[0]["maximum"] <= parts[0]["minimum"])
-    odd |= (parts[0]["invalid"] > 0) | (parts[0]["maximum"] > 4.0 * blocks["maximum"][:, :-1].max(axis=1, initial=0.0))
+    typical = before.typical
+    odd = _odd(parts[1], days * before.usual_n, typical) | (parts[0]["maximum"] <= parts[0]["minimum"])
+    odd |= (parts[0]["invalid"] > 0) | (parts[0]["maximum"] > 4.0 * before.top)
     for name in ("negatives", "zeros", "duplicates", "late"):
         odd |= parts[0][name] > 0.2 * parts[0]["n"]
     odd |= parts[0]["total"] < 0.5 * typical * parts[0]["n"]

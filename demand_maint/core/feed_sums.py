@@ -93,6 +93,11 @@ class FeedSums:
             out[:, field] = reduce_between(extreme, table.data[:, field], at, nothing)
         return {name: out[:, i, :].T for i, name in enumerate(FEED_FIELDS)}
 
+    @property
+    def places(self) -> int:
+        """Places there are figures of, by code."""
+        return self._table.places
+
     def total(self, name: str) -> float:
         """One additive figure over everything kept."""
         return float(self._table.totals[:, FEED_FIELDS.index(name)].sum())

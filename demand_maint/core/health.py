@@ -6,24 +6,37 @@ sums and is cheap. All is recomputed from the hourly sums; nothing here remember
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from msgspec import Struct, structs
+from numpy.typing import NDArray
 
 from demand_maint.config import Config, PolicyConfig
 from demand_maint.core.baseline import FIRST_DAYS, first_days_baseline
-from demand_maint.core.difficulty import DailySeries, daily_series
-from demand_maint.core.drift import DegradationTest, Detector, DriftState, run_detector
-from demand_maint.core.feed import FeedState, feed_state
+from demand_maint.core.difficulty import DailySeries, SeriesMemory, daily_series
+from demand_maint.core.drift import DegradationTest, Detector, DriftState, TestMemory, learn, run_detector, run_test
+from demand_maint.core.feed import FeedDays, FeedState, feed_state
 from demand_maint.core.health_report import HealthReport, Status, VersionHealth
 from demand_maint.core.places import PlaceHealth, place_health
 from demand_maint.core.versions import Baseline
 from demand_maint.core.view import DAY, HOUR, MetricsView, local_days, whole_hours
 
-__all__ = ["DailyState", "HealthReport", "Status", "VersionHealth", "assess", "daily_state", "window_health"]
+__all__ = [
+    "DailyState",
+    "DayMemory",
+    "HealthReport",
+    "Status",
+    "VersionHealth",
+    "assess",
+    "daily_state",
+    "window_health",
+]
 
 #: Days the sequential test looks back.
 TEST_DAYS = 400
+#: Samples of days that the interval rests on.
+SAMPLES = 400
 #: Share of a window's rows that need a seasonal-naive forecast for the adjusted method.
 NAIVE_SHARE = 0.5
 
@@ -47,6 +60,16 @@ class DailyState(Struct, frozen=True, kw_only=True):
     baseline: Baseline | None = None
     baseline_days: int = 0
     excluded: tuple[tuple[int, int, int], ...] = ()
+
+
+class DayMemory:
+    """What judging some days came to, so that judging them and one more costs one day; it changes no result."""
+
+    __slots__ = ("series", "test")
+
+    def __init__(self) -> None:
+        self.series = SeriesMemory()
+        self.test = TestMemory()
 
 
 class _Figures(Struct, frozen=True):
@@ -113,6 +136,8 @@ def daily_state(
     *,
     detector: Callable[[], Detector] | None = None,
     kept: DailyState | None = None,
+    truth: FeedDays | None = None,
+    memory: DayMemory | None = None,
 ) -> DailyState:
     """Look at the whole days up to `now`: the feed, the sequential test and the places.
 
@@ -121,9 +146,13 @@ def daily_state(
     kept
         One of the same day, champion and baseline since which no row of an earlier day has come: only the feed is looked at
         again, and all else where the feed's verdict on those days has changed.
+    truth
+        The truth of those days, where that is still what it was.
+    memory
+        Of days judged before.
     """
     policy = config.policy
-    feed = feed_state(view, now, config.horizon_seconds) if policy.feed_fault_guard else FeedState()
+    feed = feed_state(view, now, config.horizon_seconds, truth) if policy.feed_fault_guard else FeedState()
     if kept is not None and _of_whole_days(view, kept.excluded, now) == _of_whole_days(view, feed.excluded, now):
         return structs.replace(kept, feed=feed, excluded=feed.excluded)
     begin = now - TEST_DAYS * DAY
@@ -133,7 +162,7 @@ def daily_state(
         baseline, have = first_days_baseline(view, since=start, now=now, champion=champion)
     drift = DriftState()
     if _tested(policy):
-        drift = _drift(view, baseline, now, config, champion, since, feed, detector)
+        drift = _drift(view, baseline, now, config, champion, since, feed, detector, memory or DayMemory())
     places: tuple[PlaceHealth, ...] = ()
     if policy.method != "raw":
         places = place_health(view, now, champion, since, feed, policy.false_discovery_rate)
@@ -146,6 +175,8 @@ def _of_whole_days(
     view: MetricsView, stretches: tuple[tuple[int, int, int], ...], now: float
 ) -> list[tuple[int, int, int]]:
     """Return what of the stretches lies before the day that `now` falls into."""
+    if not stretches:
+        return []
     _, edges = local_days(view.grid, now - DAY, now)
     return [(place, first, min(end, int(edges[-1]))) for place, first, end in stretches if first < edges[-1]]
 
@@ -159,6 +190,7 @@ def _drift(
     since: float | None,
     feed: FeedState,
     make: Callable[[], Detector] | None,
+    memory: DayMemory,
 ) -> DriftState:
     """Run the sequential test over the whole days kept; earlier champions' days teach it the stream's noise."""
     policy = config.policy
@@ -167,19 +199,18 @@ def _drift(
     if since is not None and champion is not None:
         first = int(np.searchsorted(edges[:-1] * HOUR, since, side="left"))
     adjusted = policy.method == "difficulty_adjusted"
-    series = daily_series(view, edges, champion, min(first, len(days)), feed, adjusted=adjusted)
+    series = daily_series(view, edges, champion, min(first, len(days)), feed, adjusted=adjusted, memory=memory.series)
     if config.holidays:
         # a listed holiday says nothing about the model: neither for nor against it
         listed = np.array(config.holidays, dtype="datetime64[D]").astype(np.int64)
         series.values[np.isin(days, listed)] = np.nan
     quiet = np.flatnonzero(~series.aside)
     aside = len(series.aside) - (int(quiet[-1]) + 1 if len(quiet) else 0)
-    values, starts = series.values.tolist(), series.starts.tolist()
+    values, starts = series.values[first:], series.starts[first:]
     if make is not None:
-        return structs.replace(run_detector(make(), values[first:], starts[first:]), set_aside=aside)
+        return structs.replace(run_detector(make(), values.tolist(), starts.tolist()), set_aside=aside)
     test = DegradationTest(policy.max_false_retrains_per_year, policy.max_false_warnings_per_month)
-    for value in values[:first]:
-        test.update(value)
+    test = learn(test, series.values[:first], memory.test)
     centre = _start(baseline, series)
     if baseline is not None and centre is not None:
         weight = float(min(max(baseline.log_days, 1), 60))
@@ -196,7 +227,7 @@ def _drift(
             )
     elif first > 0:
         test.recentre()
-    return structs.replace(run_detector(test, values[first:], starts[first:]), set_aside=aside)
+    return structs.replace(run_test(test, values, starts, memory.test), set_aside=aside)
 
 
 def _start(baseline: Baseline | None, series: DailySeries) -> float | None:
@@ -392,10 +423,23 @@ def _interval(
     top, bottom = top[filled], bottom[filled]
     if len(top) < 3:
         return None
-    picks = np.random.default_rng(len(top)).integers(0, len(top), (400, len(top)))
-    ratios = top[picks].sum(1) / bottom[picks].sum(1) - 1
-    low, high = np.quantile(ratios, (0.05, 0.95))
-    return float(low), float(high)
+    picks = _picks(len(top))
+    ratios = np.sort(top[picks].sum(1) / bottom[picks].sum(1) - 1)
+    return _quantile(ratios, 0.05), _quantile(ratios, 0.95)
+
+
+@lru_cache(maxsize=32)
+def _picks(days: int) -> NDArray[np.int64]:
+    """Return the days that each of the samples draws, the same every time."""
+    return np.random.default_rng(days).integers(0, days, (SAMPLES, days))
+
+
+def _quantile(ordered: NDArray[np.float64], share: float) -> float:
+    """Quantile of ascending values, as numpy interpolates it."""
+    at = share * (len(ordered) - 1)
+    low = int(at)
+    below, above, part = float(ordered[low]), float(ordered[min(low + 1, len(ordered) - 1)]), at - low
+    return below + (above - below) * part if part < 0.5 else above - (above - below) * (1 - part)
 
 
 def _by_version(view: MetricsView, now: float, days: float) -> tuple[VersionHealth, ...]:

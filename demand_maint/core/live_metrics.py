@@ -59,9 +59,10 @@ class LiveMetrics:
         self.newest_slot: float | None = None
         self.newest: float | None = None
         self.generation = 0
-        # days before this one have been judged; what changes them afterwards is counted
-        self.judged_until: int | None = None
+        # what came before this moment has been judged; what changes it afterwards is counted, in the errors and in the truth
+        self.judged_before: float | None = None
         self.past_changes = 0
+        self.past_truths = 0
 
     def new_buffer(self) -> RowBuffer:
         """Return an empty buffer of this grid."""
@@ -91,7 +92,7 @@ class LiveMetrics:
         self._apply_feed(outcome, cells)
         if outcome.retracted is not None:
             self.sums.retract(outcome.retracted)
-            self._note_past(outcome.retracted.slot)
+            self.past_changes += self._is_past(outcome.retracted.slot)
             for tracker in self.trackers.values():
                 if isinstance(tracker, RetractingTracker):
                     tracker.retract(outcome.retracted)
@@ -99,7 +100,7 @@ class LiveMetrics:
         if added is None:
             return 0
         self.sums.add(added, cells, predicted=cells is not None and outcome.predicted is not None)
-        self._note_past(added.slot)
+        self.past_changes += self._is_past(added.slot)
         for tracker in self.trackers.values():
             tracker.update(added)
         return len(added)
@@ -125,6 +126,7 @@ class LiveMetrics:
         self.newest, self.newest_slot = facts["newest"], facts["newest_slot"]
         self.generation += 1
         self.past_changes += 1
+        self.past_truths += 1
 
     def compact(self, before: float) -> None:
         """Merge hours of local days that ended before `before` into one, at the hour in which the day began."""
@@ -144,24 +146,28 @@ class LiveMetrics:
         expected = outcome.expected
         if expected is not None and cells is None:
             self.feed.count("expected", *expected)
+            self.past_truths += self._is_past(expected[1])
         if outcome.truths is not None:
             truths = outcome.truths
             newest = float(truths.slot.max())
             self.newest = newest if self.newest is None else max(self.newest, newest)
             both = cells is not None and expected is not None
             self.feed.add(truths.place, truths.slot, truths.actual, truths.late, cells, expected=both)
+            self.past_truths += self._is_past(truths.slot)
         if outcome.restated is not None:
             restated = outcome.restated
             self.feed.restate(restated.place, restated.slot, restated.before, restated.actual)
+            self.past_truths += self._is_past(restated.slot)
         if outcome.repeated is not None:
             self.feed.count("duplicates", *outcome.repeated)
+            self.past_truths += self._is_past(outcome.repeated[1])
         if outcome.invalid is not None:
             self.feed.count("invalid", *outcome.invalid)
+            self.past_truths += self._is_past(outcome.invalid[1])
 
-    def _note_past(self, slot: NDArray[np.int64]) -> None:
-        """Notice rows of days that were judged already, so that whoever judges whole days judges these again."""
-        if self.judged_until is not None and int(self.grid.day(slot.min()[None])[0]) < self.judged_until:
-            self.past_changes += 1
+    def _is_past(self, slot: NDArray[np.int64]) -> bool:
+        """Whether some rows are of days that were judged already, so that whoever judges whole days judges these again."""
+        return self.judged_before is not None and int(slot.min()) < self.judged_before
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from demand_maint.core.feed import FeedState
 from demand_maint.core.view import Floats, MetricsView
 
-__all__ = ["SAMPLE", "day_surprises", "surprises"]
+__all__ = ["SAMPLE", "DemandMemory", "day_surprises", "surprises"]
 
 WEEKS = 4
 #: Of more places than this an even sample is looked at (`benchmarks.detector_scorecard --costs`).
 SAMPLE = 128
 #: How far the rows of a day may be from their usual number, for its mean to be compared.
 SAME_ROWS = 0.1
-#: Days read at a time, so that no table of all places and days is made.
+#: Days before its own that a day's figures look at: four weeks, and the day before with its four.
+LOOKBACK = 7 * WEEKS + 1
+#: Days of `SAMPLE` places read at a time, so that no table of all places and days is made.
 CHUNK = 28
 
 
@@ -46,12 +48,52 @@ def day_surprises(rows: Floats, demand: Floats) -> tuple[Floats, Floats]:
     return _mean(np.abs(odd), rows), _mean(np.abs(odd - _before(odd, 1)), rows)
 
 
-def surprises(view: MetricsView, edges: NDArray[np.int64], feed: FeedState) -> tuple[Floats, Floats]:
-    """Return surprise and turn of each of D days between D + 1 `edges` (hours); feed faults are left out."""
+class DemandMemory:
+    """Surprise and turn of days, and the rows and demand of places they were found from."""
+
+    __slots__ = ("_demand", "_edges", "_found", "_rows")
+
+    def __init__(self) -> None:
+        self._edges: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._rows = self._demand = np.empty((0, 0))
+        self._found: tuple[Floats, Floats] = (np.empty(0), np.empty(0))
+
+    def day_surprises(self, edges: NDArray[np.int64], rows: Floats, demand: Floats) -> tuple[Floats, Floats]:
+        """Return what `day_surprises` does, worked out from the first day on that is another one than the last time."""
+        gone, same = self._same(edges, rows, demand)
+        first = max(same - LOOKBACK, 0)
+        surprise, turn = day_surprises(rows[:, first:], demand[:, first:])
+        if same:
+            known, fresh = slice(gone, gone + same), slice(same - first, None)
+            surprise = np.concatenate([self._found[0][known], surprise[fresh]])
+            turn = np.concatenate([self._found[1][known], turn[fresh]])
+        self._edges, self._rows, self._demand, self._found = edges, rows, demand, (surprise, turn)
+        return surprise, turn
+
+    def _same(self, edges: NDArray[np.int64], rows: Floats, demand: Floats) -> tuple[int, int]:
+        """Return how many of the days known are before `edges`, and how many of those behind them are still the same."""
+        gone = int(np.searchsorted(self._edges, edges[0]))
+        shared = min(len(self._edges) - 1 - gone, len(edges) - 1)
+        if shared <= 0 or len(rows) != len(self._rows) or self._rows[:, :gone].any():
+            return 0, 0
+        here, there = slice(0, shared), slice(gone, gone + shared)
+        other = (rows[:, here] != self._rows[:, there]) | (demand[:, here] != self._demand[:, there])
+        differs = np.flatnonzero(other.any(axis=0) | (edges[here] != self._edges[there]))
+        return gone, int(differs[0]) if len(differs) else shared
+
+
+def surprises(
+    view: MetricsView, edges: NDArray[np.int64], feed: FeedState, memory: DemandMemory | None = None
+) -> tuple[Floats, Floats]:
+    """Return surprise and turn of each of D days between D + 1 `edges` (hours); feed faults are left out.
+
+    With the `memory` of an earlier call, only days that are new or other ones are worked out.
+    """
     step = max(-(-len(view.places) // SAMPLE), 1)
     rows, demand = [], []
-    for first in range(0, len(edges) - 1, CHUNK):
-        part = edges[first : first + CHUNK + 1]
+    chunk = max(CHUNK, CHUNK * SAMPLE // max(len(view.places), 1))
+    for first in range(0, len(edges) - 1, chunk):
+        part = edges[first : first + chunk + 1]
         blocks = view.sums.blocks_by_place(part, fields=("n", "abs_actual"), every=step)
         rows.append(blocks["n"])
         demand.append(blocks["abs_actual"])
@@ -61,7 +103,7 @@ def surprises(view: MetricsView, edges: NDArray[np.int64], feed: FeedState) -> t
     for place, begin, end in feed.excluded:
         if place % step == 0 and place // step < len(counts):
             counts[place // step, (edges[:-1] < end) & (edges[1:] > begin)] = 0.0
-    return day_surprises(counts, np.concatenate(demand, axis=1))
+    return (memory or DemandMemory()).day_surprises(edges, counts, np.concatenate(demand, axis=1))
 
 
 def _before(values: Floats, days: int) -> Floats:

@@ -5,6 +5,7 @@ half open.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -153,6 +154,12 @@ def local_days(grid: TimeGrid, first: float, now: float) -> tuple[NDArray[np.int
     The day that `now` falls into is not over and therefore left out. D days have D + 1 edges.
     """
     days = grid.day(np.array([first, now]))
-    numbers = np.arange(int(days[0]), int(days[1]), dtype=np.int64)
-    edges = grid.day_start(np.arange(int(days[0]), int(days[1]) + 1, dtype=np.int64)) // HOUR
-    return numbers, edges.astype(np.int64)
+    return _days_between(grid.zone, int(days[0]), int(days[1]))
+
+
+@lru_cache(maxsize=64)
+def _days_between(zone: str, first: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    numbers = np.arange(first, last, dtype=np.int64)
+    edges = TimeGrid(zone, HOUR).day_start(np.arange(first, last + 1, dtype=np.int64)) // HOUR
+    numbers.flags.writeable = edges.flags.writeable = False
+    return numbers, edges

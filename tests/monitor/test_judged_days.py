@@ -8,7 +8,7 @@ import pytest
 
 from demand_maint.config import Config
 from demand_maint.core import health
-from demand_maint.core.drift import run_detector
+from demand_maint.core.drift import run_test
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.testing import VirtualClock
 
@@ -50,14 +50,14 @@ def test_truth_of_today_leaves_the_judgement_of_whole_days_alone(
 ) -> None:
     """The sequential test runs once a day and once for each correction of a judged day, not at every check."""
     runs = 0
-    original = run_detector
+    original = run_test
 
     def counted(*arguments: Any) -> Any:
         nonlocal runs
         runs += 1
         return original(*arguments)
 
-    monkeypatch.setattr(health, "run_detector", counted)
+    monkeypatch.setattr(health, "run_test", counted)
     clock = VirtualClock(START)
     with lived(tmp_path, clock) as monitor:
         monitor.report(details=True)
@@ -73,3 +73,32 @@ def test_truth_of_today_leaves_the_judgement_of_whole_days_alone(
         clock.set(START + DAY * (DAYS + 1) + 300)
         monitor.report(details=True)
         assert runs == 3
+
+
+def test_what_changes_the_truth_of_past_days_is_looked_at_again(tmp_path: Path) -> None:
+    """Truth that nobody predicted, values that are no numbers, repeats and a new place are seen by the next report."""
+    clock = VirtualClock(START)
+    night = START + DAY * (DAYS - 1)
+
+    def agree(monitor: ModelMonitor) -> None:
+        kept = monitor.report(details=True)
+        with ModelMonitor(tmp_path, Config(), clock) as other:
+            fresh = other.report(details=True)
+        assert (kept.drift, kept.places, kept.feed_faults) == (fresh.drift, fresh.places, fresh.feed_faults)
+
+    with lived(tmp_path, clock) as monitor:
+        assert monitor.report(details=True).feed == {}
+        for hour in range(24):
+            monitor.log_actual("d", night - 7 * DAY + HOUR * hour, 50.0)
+            monitor.log_actual("d", night + HOUR * hour, 50000.0)
+        agree(monitor)
+        for hour in range(24):
+            monitor.log_prediction_vs_actual("a", night + HOUR * hour, 60.0, float("nan"))
+        agree(monitor)
+        assert monitor.report(details=True).feed
+        for _ in range(3):
+            for hour in range(18):
+                monitor.log_actual("b", night + HOUR * hour, -3.0)
+            agree(monitor)
+        monitor.log_prediction_vs_actual("e", START + DAY * DAYS, 60.0, 61.0)
+        agree(monitor)
