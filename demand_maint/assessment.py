@@ -59,7 +59,8 @@ class Assessor:
             decision=decision,
             promotion=self.config.policy.promotion,
             live=self._live(now),
-            holdout_since=self._holdout_since(head, now),
+            # only a training has to know where the holdout begins
+            holdout_since=None if decision.action.kind is None else self._holdout_since(head, now),
             forced=forced,
             matured_days=self.config.policy.matured_days,
             standings=self._standings(head, now),

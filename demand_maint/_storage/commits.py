@@ -18,16 +18,20 @@ _log = get_logger("registry")
 class CommitLog:
     """Commits on disk; read ones are kept, for they never change."""
 
-    __slots__ = ("_cache", "_damaged", "_door", "_newest")
+    __slots__ = ("_all", "_cache", "_damaged", "_door", "_newest")
 
     def __init__(self, door: Door) -> None:
         self._door = door
         self._cache: dict[int, Commit] = {}
         self._damaged: set[int] = set()
         self._newest: tuple[int, Commit | None] = (0, None)
+        self._all: list[Commit] = []
 
     def head(self) -> Commit | None:
-        """Newest readable commit; one directory listing where nothing changed."""
+        """Newest readable commit; a look at two names where nothing changed, since commits are numbered without gaps."""
+        top, commit = self._newest
+        if commit is not None and commit.number == top and self._is_there(top) and not self._is_there(top + 1):
+            return commit
         return self.head_and_next()[0]
 
     def head_and_next(self) -> tuple[Commit | None, int]:
@@ -40,8 +44,11 @@ class CommitLog:
 
     def all(self) -> list[Commit]:
         """Every readable commit, oldest first."""
-        numbers = sorted({found[0] for name in self._door.listdir(COMMITS) if (found := commit_number(name))})
-        return [commit for number in numbers if (commit := self.get(number)) is not None]
+        head = self.head()
+        if head is None or not self._all or self._all[-1] is not head:
+            numbers = sorted({found[0] for name in self._door.listdir(COMMITS) if (found := commit_number(name))})
+            self._all = [commit for number in numbers if (commit := self.get(number)) is not None]
+        return self._all.copy()
 
     def get(self, number: int) -> Commit | None:
         """Return one commit; ``None`` where it is missing or damaged."""
@@ -109,12 +116,15 @@ class CommitLog:
                 self._cache.pop(found[0], None)
                 aside.append(str(error))
         if aside:
-            self._newest = (0, None)
+            self._newest, self._all = (0, None), []
         return aside
 
     def missing(self) -> list[int]:
         """Numbers below the newest that have no readable commit."""
         return [number for number in range(1, self._highest() + 1) if self.get(number) is None]
+
+    def _is_there(self, number: int) -> bool:
+        return self._door.exists(f"{COMMITS}/{commit_name(number)}")
 
     def _highest(self) -> int:
         # names are listed in their order, which is that of the numbers

@@ -38,8 +38,11 @@ class DecisionJournal:
         at = float(entry.get("at", self._clock.now()))
         line = msgspec.json.encode({**entry, "at": at}, enc_hook=_plain) + b"\n"
         month = datetime.fromtimestamp(at, UTC).strftime("%Y-%m")
-        self._door.makedirs(DECISIONS)
-        self._door.append(f"{DECISIONS}/{month}.jsonl", line)
+        try:
+            self._door.append(f"{DECISIONS}/{month}.jsonl", line)
+        except FileNotFoundError:
+            self._door.makedirs(DECISIONS)
+            self._door.append(f"{DECISIONS}/{month}.jsonl", line)
 
     def read(self, since: float | None = None, until: float | None = None) -> Iterator[dict[str, Any]]:
         """Entries with ``since <= at < until`` (epoch seconds), in the order they were written."""

@@ -20,9 +20,11 @@ from demand_maint._storage.disk import Disk
 from demand_maint._storage.reading import read_regular_file
 from demand_maint.errors import PathError
 
-__all__ = ["TEMP", "Door", "UnconfirmedWriteError"]
+__all__ = ["TEMP", "Door", "Stamp", "UnconfirmedWriteError"]
 
 TEMP = ".tmp-"
+#: Which file has a name, and when and how long it was written: as long as this is the same, so is a file that is only ever replaced.
+Stamp = tuple[int, int, int]
 # an absolute path has an empty first part
 _NO_PARTS = frozenset({"", ".", ".."})
 _NO_CHARACTERS = frozenset("\\:" if os.name == "nt" else "\\")
@@ -81,6 +83,14 @@ class Door:
     def size(self, rel: str) -> int:
         """Size of the file, bytes."""
         return self.disk.stat(self._safe(rel)).st_size
+
+    def stamp(self, rel: str) -> Stamp | None:
+        """Return what tells one state of a file from the next; ``None`` where there is none."""
+        try:
+            facts = self.disk.stat(self._safe(rel))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return facts.st_ino, facts.st_mtime_ns, facts.st_size
 
     def listdir(self, rel: str = ".") -> list[str]:
         """Sorted names in a directory; none where it is missing."""

@@ -5,7 +5,6 @@ without the lock follows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +67,8 @@ class Drain:
         Called between two segments or parts of one, for those who want to give way.
     most
         Records read at a time.
+    alive
+        Name of the writer that this very process logs with, which nobody has to ask whether it lives; ``None`` for none.
     """
 
     def __init__(self, door: Door, places: list[Place]) -> None:
@@ -79,12 +80,14 @@ class Drain:
         self._cursors: dict[str, SegmentCursor] = {}
         self.rest: Callable[[], object] = lambda: None
         self.most = _MOST
+        self.alive: Callable[[], str | None] = lambda: None
         self.damaged: list[str] = []
         self._finished: set[str] = set()
         self._looked: dict[str, float] = {}
         self._prefix = str(door.root)
         self._clock = SystemClock()  # compared with the stamps of the file system
         self._stamps: dict[str, int] = {}
+        self._gone: set[str] = set()
 
     # where we are
 
@@ -105,9 +108,11 @@ class Drain:
         self._cursors = {path: SegmentCursor(done, list(holes)) for path, (done, *holes) in cursors.items()}
         self._writers.clear()
         self._stamps.clear()
+        self._gone.clear()
 
     def drop(self, paths: list[str]) -> None:
         """Forget segments that are gone."""
+        self._gone.difference_update(paths)
         for path in paths:
             self._cursors.pop(path, None)
             for writer in self._writers.values():
@@ -126,7 +131,8 @@ class Drain:
 
     def missing(self) -> list[str]:
         """Segments that were begun and are gone: somebody else has sealed them."""
-        return [path for path in self._cursors if not self._door.exists(path)]
+        self._notice()
+        return [path for path in self._cursors if path in self._gone]
 
     def look(self) -> None:
         """Notice what is there: writers, their segments, and who of them is dead.
@@ -134,9 +140,8 @@ class Drain:
         The slots of a dead writer will not be filled any more, so what was logged behind them is read. To be told of what was
         read before, ask between this and `read`, which then reads no more than `has_new` says.
         """
-        for name in self._door.listdir(JOURNAL):
-            writer = self._writer(name)
-            self._look(writer)
+        self._notice()
+        for writer in self._writers.values():
             if not all(segment.is_records for segment in writer.segments.values()):
                 self._is_dead(writer)
 
@@ -151,22 +156,27 @@ class Drain:
 
     def has_new(self) -> bool:
         """Whether any writer has committed something that was not read; cheap where nothing was."""
+        self._notice()
+        return any(
+            unread(segment, dead=writer.dead)
+            for writer in self._writers.values()
+            for segment in writer.segments.values()
+        )
+
+    def _notice(self) -> None:
+        """Look into those directories in which names may have come or gone."""
         try:
-            return self._finds_new()
+            if self._changed(JOURNAL):
+                names = self._door.listdir(JOURNAL)
+                for name in names:
+                    self._writer(name)
+                self._gone.update(path for path in self._cursors if path.split("/")[-2] not in names)
+            for writer in self._writers.values():
+                if self._changed(f"{JOURNAL}/{writer.name}"):
+                    self._look(writer)
         except BaseException:  # what could not be looked at has to be looked at again
             self._stamps.clear()
             raise
-
-    def _finds_new(self) -> bool:
-        if self._changed(JOURNAL):
-            for name in self._door.listdir(JOURNAL):
-                self._writer(name)
-        for writer in self._writers.values():
-            if self._changed(f"{JOURNAL}/{writer.name}"):
-                self._look(writer)
-            if any(unread(segment, dead=writer.dead) for segment in writer.segments.values()):
-                return True
-        return False
 
     def room(self) -> int:
         """Upper bound of the rows that were not read, in segments known so far."""
@@ -175,10 +185,10 @@ class Drain:
     def _changed(self, directory: str) -> bool:
         """Whether names may have come or gone in a directory since this was asked last."""
         try:
-            stamp = Path(f"{self._prefix}/{directory}").stat().st_mtime_ns
+            stamp = self._door.disk.stat(f"{self._prefix}/{directory}").st_mtime_ns
         except FileNotFoundError:
             self._stamps.pop(directory, None)
-            return False
+            return True
         now = self._clock.now() * 1e9
         # two changes within one tick of the file system's clock have one stamp: trust it once it is old enough
         same = self._stamps.get(directory) == stamp
@@ -244,9 +254,7 @@ class Drain:
                 if segment.is_records:
                     done = at >= segment.head.capacity and not segment.cursor.holes
                 else:
-                    done = segment.head.number < max(begun, default=-1) and not has_block(
-                        segment.data, max(at, HEADER_BYTES)
-                    )
+                    done = segment.head.number < max(begun, default=-1) and not has_block(segment.data, segment.at)
                 # one that died a moment ago may have written more since it was read
                 out.append((writer, segment, done or (dead and not unread(segment, dead=True))))
         return out
@@ -295,6 +303,8 @@ class Drain:
         return writer
 
     def _is_dead(self, writer: WriterState) -> bool:
+        if writer.name == self.alive():
+            return False
         path = f"{JOURNAL}/{writer.name}/{LOCK_NAME}"
         if not writer.dead and self._door.exists(path):
             descriptor = self._door.open_lock(path)
@@ -307,29 +317,41 @@ class Drain:
         return writer.dead
 
     def _look(self, writer: WriterState) -> None:
-        """Map segments that are new."""
+        """Map segments that are new, and notice those that are gone."""
         directory = f"{JOURNAL}/{writer.name}"
-        for name in self._door.listdir(directory):
+        names = self._door.listdir(directory)
+        there = {f"{directory}/{name}" for name in names}
+        self._gone -= there
+        self._gone.update(path for path in self._cursors if path.startswith(f"{directory}/") and path not in there)
+        for name in names:
             path = f"{directory}/{name}"
             if not name.endswith(".seg") or path in writer.segments or path in self.damaged or path in self._finished:
                 continue
             try:
                 data = memoryview(self._door.open_mapped(path))
             except (OSError, ValueError):  # being made just now, or gone
+                self._stamps.pop(directory, None)
                 continue
             head = read_head(data)
             if head is None or head.format > 1 or not plausible(head, len(data)):
                 if any(data[:64]):
                     self.damaged.append(path)
                     _log.warning("segment_unreadable", segment=path)
+                else:
+                    self._stamps.pop(directory, None)
                 continue
             cursor = self._cursors.setdefault(path, SegmentCursor())
             writer.segments[path] = Segment(path, head, data, cursor)
 
     def _read_writer(self, writer: WriterState, stamp: float) -> Iterator[DrainedRows]:
-        before = [(segment, segment.progress()) for segment in writer.segments.values()]
+        # blocks first: a record that is older than a block read here is read here too
+        segments = sorted(
+            (one for one in writer.segments.values() if one.is_records or writer.dead or has_block(one.data, one.at)),
+            key=lambda one: (one.is_records, one.head.number),
+        )
+        before = [(segment, segment.progress()) for segment in segments]
         try:
-            records, blocks = self._read_segments(writer, stamp)
+            records, blocks = self._read_segments(writer, segments, stamp)
         except BaseException:  # what was read and not handed on is read again
             for segment, progress in before:
                 segment.go_back(progress)
@@ -341,13 +363,14 @@ class Drain:
         else:
             yield from in_order([*blocks, *records])
 
-    def _read_segments(self, writer: WriterState, stamp: float) -> tuple[list[DrainedRows], list[DrainedRows]]:
-        """Read on in every segment of a writer; return what came from records and from blocks."""
+    def _read_segments(
+        self, writer: WriterState, segments: list[Segment], stamp: float
+    ) -> tuple[list[DrainedRows], list[DrainedRows]]:
+        """Read on in segments of a writer; return what came from records and from blocks."""
         records: list[DrainedRows] = []
         blocks: list[DrainedRows] = []
         since = min(writer.looked, stamp)  # the clock may have been put back
-        # blocks first: a record that is older than a block read here is read here too
-        for segment in sorted(writer.segments.values(), key=lambda one: (one.is_records, one.head.number)):
+        for segment in segments:
             into, more = (records if segment.is_records else blocks), True
             while more:
                 done = segment.cursor.done
@@ -388,7 +411,7 @@ class Drain:
     def _read_blocks(
         self, segment: Segment, stamp: float, since: float, *, dead: bool
     ) -> tuple[Rows, Floats, Floats] | None:
-        start = max(segment.cursor.done, HEADER_BYTES)
+        start = segment.at
         shapes, at, end = read_blocks(segment.data, start, over_holes=dead)
         segment.cursor.done = end
         if not shapes:

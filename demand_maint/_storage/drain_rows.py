@@ -105,6 +105,11 @@ class Segment:
     def is_records(self) -> bool:
         return self.head.layout == "records"
 
+    @property
+    def at(self) -> int:
+        """Byte at which the next block would begin."""
+        return max(self.cursor.done, HEADER_BYTES)
+
     def progress(self) -> tuple[int, list[int], list[Span], list[Span]]:
         """Return how far it was read and what was noted of that."""
         return self.cursor.done, list(self.cursor.holes), list(self.stamps), list(self.unnoted)
@@ -229,7 +234,7 @@ def unread(segment: Segment, *, dead: bool) -> bool:
     """Whether a segment holds committed rows that were not read."""
     data, at, capacity = segment.data, segment.cursor.done, segment.head.capacity
     if not segment.is_records:
-        at = max(at, HEADER_BYTES)
+        at = segment.at
         return has_block(data, at) or (dead and next_block(data, at) is not None)
     # a slot may be in somebody's hands while later ones are filled: look a little further
     if at < capacity and (is_committed(data, at) or committed_end(data, at, min(capacity, at + _AHEAD)) > at):

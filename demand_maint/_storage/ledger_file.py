@@ -5,7 +5,7 @@ Deleting the file forgets attempts and cooldowns; dates and counts of deployed m
 
 import msgspec
 
-from demand_maint._storage.door import Door
+from demand_maint._storage.door import Door, Stamp
 from demand_maint._storage.layout import LOGS
 from demand_maint.core.ledger import LEDGER_FORMAT, MaintenanceLedger
 from demand_maint.errors import NewerFormatError
@@ -20,12 +20,13 @@ _log = get_logger("manager")
 
 
 class LedgerFile:
-    """Reads and replaces the ledger of one root."""
+    """Reads and replaces the ledger of one root; a file that is still the same is not read again."""
 
-    __slots__ = ("_door",)
+    __slots__ = ("_door", "_known")
 
     def __init__(self, door: Door) -> None:
         self._door = door
+        self._known: tuple[Stamp | None, MaintenanceLedger] = (None, MaintenanceLedger())
 
     def load(self) -> MaintenanceLedger:
         """Return the ledger; an empty one where there is no file, or one that was set aside because it is damaged.
@@ -35,6 +36,14 @@ class LedgerFile:
         NewerFormatError
             A newer release wrote it.
         """
+        stamp = self._door.stamp(LEDGER_FILE)
+        if stamp is None:
+            return MaintenanceLedger()
+        if stamp != self._known[0]:
+            self._known = (stamp, self._read())
+        return self._known[1]
+
+    def _read(self) -> MaintenanceLedger:
         try:
             data = self._door.read_bytes(LEDGER_FILE, limit=MAX_BYTES)
         except FileNotFoundError:

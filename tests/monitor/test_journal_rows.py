@@ -284,3 +284,24 @@ def test_new_places_of_a_batch_are_written_down_in_one_go(tmp_path: Path, monkey
     drain = Drain(Door(tmp_path), [])
     (part,) = drain.read(0.0)
     assert [drain.places[code] for code in part.place] == [*places[:1002], "place 7", 5]
+
+
+def test_nobody_asks_whether_the_own_writer_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draining what this process logs opens no lock; once its journal is closed, the writer is as dead as any other."""
+    with ModelMonitor(tmp_path, Config(), VirtualClock(START)) as monitor:
+        monitor.journal.log_served(["a"], START, np.ones(1), np.ones((1, 1), dtype=np.float32))
+        monitor.drain()
+        locks: list[str] = []
+        original = Door.open_lock
+
+        def counted(door: Door, rel: str) -> int:
+            locks.append(rel)
+            return original(door, rel)
+
+        monkeypatch.setattr(Door, "open_lock", counted)
+        monitor.journal.log_served(["b"], START, np.ones(1), np.ones((1, 1), dtype=np.float32))
+        monitor.drain()
+        assert monitor.counts()["records"] == 2
+        assert not [lock for lock in locks if lock.endswith("writer.lock")]
+    assert [lock for lock in locks if lock.endswith("writer.lock")]
+    assert not list((tmp_path / "logs/journal").iterdir())

@@ -483,3 +483,23 @@ def test_polling_the_head_reads_no_file_twice(registry: Registry, monkeypatch: p
     monkeypatch.setattr(Door, "read_bytes", never)
     assert follower.head() is head
     assert head.champion == 1
+
+
+def test_commits_of_others_are_noticed_and_missed(registry: Registry, tmp_path: Path) -> None:
+    """A registry that has looked before tells what somebody else has committed, set aside or taken away since."""
+    other = Registry(tmp_path)
+    first = deploy(registry, "one")
+    assert [commit.number for commit in other.commits()] == [1]
+    second = deploy(registry, "two")
+    assert other.champion().champion == second
+    assert [commit.number for commit in other.commits()] == [1, 2]
+    newest = tmp_path / "data/models/commits/00000002.json"
+    newest.rename(newest.with_name("00000002.json.damaged"))
+    assert Registry(tmp_path).champion().champion == first
+    deploy(registry, "three")
+    assert [commit.number for commit in Registry(tmp_path).commits()] == [1, 3]
+    assert other.champion().number == 3
+    (tmp_path / "data/models/commits/00000003.json").unlink()
+    newest.with_name("00000002.json.damaged").unlink()
+    assert other.champion().number == 1
+    assert [commit.number for commit in other.commits()] == [1]
