@@ -60,6 +60,8 @@ class Drain:
         The root's door.
     places
         Place ids by dense code; grows as new ones are met.
+    alive
+        Name of the writer that this very process logs with, which nobody has to ask whether it lives; ``None`` for none.
 
     Attributes
     ----------
@@ -67,20 +69,18 @@ class Drain:
         Called between two segments or parts of one, for those who want to give way.
     most
         Records read at a time.
-    alive
-        Name of the writer that this very process logs with, which nobody has to ask whether it lives; ``None`` for none.
     """
 
-    def __init__(self, door: Door, places: list[Place]) -> None:
+    def __init__(self, door: Door, places: list[Place], alive: Callable[[], str | None] = lambda: None) -> None:
         self._door = door
         self.places = places
+        self._alive = alive
         self.notes = DrainNotes(door)
         self._dictionary = PlaceDictionary(door, places)
         self._writers: dict[str, WriterState] = {}
         self._cursors: dict[str, SegmentCursor] = {}
         self.rest: Callable[[], object] = lambda: None
         self.most = _MOST
-        self.alive: Callable[[], str | None] = lambda: None
         self.damaged: list[str] = []
         self._finished: set[str] = set()
         self._looked: dict[str, float] = {}
@@ -303,7 +303,7 @@ class Drain:
         return writer
 
     def _is_dead(self, writer: WriterState) -> bool:
-        if writer.name == self.alive():
+        if writer.name == self._alive():
             return False
         path = f"{JOURNAL}/{writer.name}/{LOCK_NAME}"
         if not writer.dead and self._door.exists(path):

@@ -62,7 +62,7 @@ class ObservationStore:
         self.grid = grid
         self.sealed = SealedHistory(door)
         self.places: list[int | str] = []
-        self.drain_reader = self._new_drain()
+        self.drain_reader = Drain(self.door, self.places, self._alive)
         self.metrics = LiveMetrics(grid, config.season_seconds, config.horizon_seconds)
         self._buffer: RowBuffer | None = None
         self._snapshots = SnapshotStore(door, _SNAPSHOT)
@@ -77,11 +77,6 @@ class ObservationStore:
         self.saved_at: float | None = None
         self._saved_bytes = 0
         self.drained_at: float | None = None
-
-    def _new_drain(self) -> Drain:
-        drain = Drain(self.door, self.places)
-        drain.alive = self._alive
-        return drain
 
     # opening
 
@@ -117,7 +112,7 @@ class ObservationStore:
         self._buffer = None
         self._floor = 0
         self.places.clear()
-        self.drain_reader = self._new_drain()
+        self.drain_reader = Drain(self.door, self.places, self._alive)
 
     def add_tracker(self, name: str, tracker: Tracker) -> None:
         """Let `tracker` follow every row that matures from now on, from where its saved state ended."""
@@ -171,7 +166,7 @@ class ObservationStore:
             self._rebuild()
             return
         self.places[:] = facts["places"]
-        self.drain_reader = self._new_drain()
+        self.drain_reader = Drain(self.door, self.places, self._alive)
         self.drain_reader.restore(facts["cursors"], facts["finished"], facts.get("looked"))
         self.metrics.load(facts, arrays)
         self.saved_at, self._floor = facts["saved_at"], facts["floor"]

@@ -6,11 +6,9 @@ sums and is cheap. All is recomputed from the hourly sums; nothing here remember
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 from msgspec import Struct, structs
-from numpy.typing import NDArray
 
 from demand_maint.config import Config, PolicyConfig
 from demand_maint.core.baseline import FIRST_DAYS, first_days_baseline
@@ -19,6 +17,7 @@ from demand_maint.core.drift import DegradationTest, Detector, DriftState, TestM
 from demand_maint.core.feed import FeedDays, FeedState, feed_state
 from demand_maint.core.health_report import HealthReport, Status, VersionHealth
 from demand_maint.core.places import PlaceHealth, place_health
+from demand_maint.core.resampling import ratio_interval
 from demand_maint.core.versions import Baseline
 from demand_maint.core.view import DAY, HOUR, MetricsView, local_days, whole_hours
 
@@ -35,8 +34,6 @@ __all__ = [
 
 #: Days the sequential test looks back.
 TEST_DAYS = 400
-#: Samples of days that the interval rests on.
-SAMPLES = 400
 #: Share of a window's rows that need a seasonal-naive forecast for the adjusted method.
 NAIVE_SHARE = 0.5
 
@@ -423,23 +420,7 @@ def _interval(
     top, bottom = top[filled], bottom[filled]
     if len(top) < 3:
         return None
-    picks = _picks(len(top))
-    ratios = np.sort(top[picks].sum(1) / bottom[picks].sum(1) - 1)
-    return _quantile(ratios, 0.05), _quantile(ratios, 0.95)
-
-
-@lru_cache(maxsize=32)
-def _picks(days: int) -> NDArray[np.int64]:
-    """Return the days that each of the samples draws, the same every time."""
-    return np.random.default_rng(days).integers(0, days, (SAMPLES, days))
-
-
-def _quantile(ordered: NDArray[np.float64], share: float) -> float:
-    """Quantile of ascending values, as numpy interpolates it."""
-    at = share * (len(ordered) - 1)
-    low = int(at)
-    below, above, part = float(ordered[low]), float(ordered[min(low + 1, len(ordered) - 1)]), at - low
-    return below + (above - below) * part if part < 0.5 else above - (above - below) * (1 - part)
+    return ratio_interval(top, bottom)
 
 
 def _by_version(view: MetricsView, now: float, days: float) -> tuple[VersionHealth, ...]:
