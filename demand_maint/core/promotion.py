@@ -43,7 +43,15 @@ NOT_WORSE_Z = 1.95
 WORSE_Z = 1.6
 LIVE_Z = 0.5  # a live test looks every day, so it asks for this much more before it promotes
 REGRESSION = 0.06
-PROBATION_LOOKS = ((3, 3.0), (4, 2.0), (7, 2.9), (10, 2.9), (13, 2.9), (20, 2.9), (27, 2.9))  # after so many days: z
+PROBATION_LOOKS = (
+    (3, 3.0),
+    (4, 2.02),
+    (7, 2.95),
+    (10, 2.95),
+    (13, 2.95),
+    (20, 2.95),
+    (27, 2.95),
+)  # after so many days: z
 PROBATION_CORRELATION = 0.4  # of neighbouring days; real ones show 0.1 to 0.3
 PROBATION_SCATTER_DAYS = 1.0  # takes the place of `SCATTER_DAYS`: a false rollback costs more than a day's wait
 MONTH = 30 * 86400.0
