@@ -1,7 +1,7 @@
 """Daily error streams for the detector scorecard: synthetic ones in control, and real ones of a champion on the shipped data.
 
 A stream is some arrays of one figure a day: the model's mean absolute error, the seasonal-naive forecast's, and the demand
-level; real ones also have surprise and turn of the demand (`core.surprise`), synthetic ones have no demand to be surprised by.
+level; real ones also have the ordinary error and the surprise of the demand (`core.surprise`), synthetic ones have no demand.
 NaN where a day is missing.
 """
 
@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from demand_maint.core.surprise import day_surprises
+from demand_maint.core.feed_sums import FeedSums
+from demand_maint.core.surprise import day_surprises, ordinary_mean
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.features import DemandFeatures, seasonal_naive
 
@@ -49,14 +50,14 @@ class Stream:
     error: Floats
     naive: Floats
     level: Floats
+    ordinary: Floats | None = None
     surprise: Floats | None = None
-    turn: Floats | None = None
 
     def piece(self, start: int, end: int) -> "Stream":
         """Return the days from `start` to before `end` as a stream of their own."""
         part = slice(start, end)
-        surprise, turn = (None if figure is None else figure[part] for figure in (self.surprise, self.turn))
-        return Stream(self.kind, self.error[part], self.naive[part], self.level[part], surprise, turn)
+        ordinary, surprise = (None if figure is None else figure[part] for figure in (self.ordinary, self.surprise))
+        return Stream(self.kind, self.error[part], self.naive[part], self.level[part], ordinary, surprise)
 
     @property
     def years(self) -> float:
@@ -166,18 +167,30 @@ def place_days(rows: pl.DataFrame, zone: str) -> tuple[list[str], Floats, Floats
 def pooled_stream(kind: str, rows: pl.DataFrame, zone: str) -> Stream:
     """Return the stream of all places of `rows` (columns as in `crossfitted_rows`) together."""
     _, error, naive, level = place_days(rows, zone)
-    number = TimeGrid(zone, 3600).day(rows["timestamp"].to_numpy())
+    grid = TimeGrid(zone, 3600)
+    number = grid.day(rows["timestamp"].to_numpy())
     table = rows.with_columns(pl.Series("day", number)).group_by("place_id", "day")
     daily = table.agg(pl.len().alias("n"), pl.col("actual").abs().sum().alias("demand"))
     judged = rows.filter(pl.col("naive").fill_nan(None).is_not_null())["timestamp"].to_numpy()
-    kept = np.unique(TimeGrid(zone, 3600).day(judged))
+    kept = np.unique(grid.day(judged))
     days = np.arange(number.min(), number.max() + 1)
     counts, demand = (_by_place_and_day(daily, days, value) for value in ("n", "demand"))
-    surprise, turn = (figure[np.isin(days, kept)] for figure in day_surprises(counts, demand))
+    found = _truths(rows, grid).ordinary_by_place(grid.day_start(np.append(days, days[-1] + 1)) // 3600, grid)
+    ordinary = ordinary_mean(counts, found["n"], found["error"])[np.isin(days, kept)]
+    surprise = day_surprises(counts, demand)[np.isin(days, kept)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a day on which every place is closed
         error, naive, level = (np.nanmean(table, axis=0) for table in (error, naive, level))
-    return Stream(kind, error, naive, level, surprise, turn)
+    return Stream(kind, error, naive, level, ordinary, surprise)
+
+
+def _truths(rows: pl.DataFrame, grid: TimeGrid) -> FeedSums:
+    """Sum up the truths as a monitor would."""
+    sums = FeedSums()
+    place = rows["place_id"].rank("dense").to_numpy().astype(np.uint32) - 1
+    slot = grid.floor(rows["timestamp"].to_numpy())
+    sums.add(place, slot, rows["actual"].to_numpy(), np.zeros(len(slot), dtype=bool))
+    return sums
 
 
 def _by_place_and_day(daily: pl.DataFrame, days: NDArray[np.int64], value: str) -> Floats:

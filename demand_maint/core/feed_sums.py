@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from demand_maint.core.hour_table import Cells, HourTable
+from demand_maint.core.hour_table import HOUR, Cells, HourTable
 from demand_maint.core.metrics import add_between, reduce_between
+from demand_maint.core.ordinary import REACH, ordinary_errors
+from demand_maint.core.timegrid import TimeGrid
 
 __all__ = ["FEED_FIELDS", "FeedSums"]
 
@@ -23,6 +25,10 @@ FEED_FIELDS = (
     "late",
     "expected",
 )
+_ORDINARY = ("ordinary.hours", "ordinary.data", "ordinary.totals")
+#: Days looked at at a time, so that no table of all places and hours is made.
+_CHUNK = 28
+_NEVER = 1 << 40
 
 
 class FeedSums:
@@ -33,12 +39,18 @@ class FeedSums:
     `n` counts keys whose truth is known, `total` sums it; `invalid` counts values that are no numbers, `duplicates` repeated
     actuals of one key (the same value or a corrected one), `late` truths that came after the horizon, `expected` keys that
     were predicted. `minimum` and `maximum` only widen: a corrected extreme stays in them. They are infinite where `n` is 0.
+
+    What an ordinary forecast would have missed by needs the hours of a month; so it is found for good just before those hours
+    are merged into days, and anew for later days whenever it is asked for.
     """
 
-    __slots__ = ("_table",)
+    __slots__ = ("_ordinary", "_settled", "_table")
 
     def __init__(self) -> None:
         self._table = HourTable(FEED_FIELDS, lowest=("minimum",), highest=("maximum",))
+        self._ordinary = HourTable(("n", "error"))
+        # local day before which the ordinary errors are found for good; 0: none are
+        self._settled = 0
 
     def add(
         self,
@@ -98,6 +110,55 @@ class FeedSums:
         """Places there are figures of, by code."""
         return self._table.places
 
+    def ordinary_by_place(
+        self, edges: NDArray[np.int64], grid: TimeGrid, every: int = 1
+    ) -> dict[str, NDArray[np.float64]]:
+        """Rows (`n`) and error of the ordinary forecast in each of D local days between D + 1 `edges` (hours); (P, D) each."""
+        days = grid.day(edges[:-1] * HOUR)
+        out = np.zeros((2, -(-self._table.places // every), len(days)))
+        old = int(np.searchsorted(days, self._settled))
+        kept = add_between(self._ordinary.data[:, :, ::every], np.searchsorted(self._ordinary.hours, edges[: old + 1]))
+        out[:, : kept.shape[2], :old] = kept.transpose(1, 2, 0)
+        begun = max(old, int(np.searchsorted(days, self._first_day(grid) + REACH)))
+        for at in range(begun, len(days), _CHUNK):
+            part = slice(at, min(at + _CHUNK, len(days)))
+            out[:, :, part] = self._found(int(days[part][0]), int(days[part][-1]) + 1, grid, every)
+        return {"n": out[0], "error": out[1]}
+
+    def settle_ordinary(self, before: int, grid: TimeGrid) -> None:
+        """Find for good the ordinary errors of days that cannot be found once the hours of days before `before` are merged."""
+        if not len(self._table.hours):
+            return
+        newest = int(grid.day(self._table.hours[-1:] * HOUR)[0])
+        end = min(before + REACH, newest)
+        for day in range(max(self._settled, self._first_day(grid) + REACH), end, _CHUNK):
+            last = min(day + _CHUNK, end)
+            count, error = self._found(day, last, grid, 1)
+            place, at = np.nonzero(count)
+            if len(place):
+                cells = Cells(place, grid.day_start(np.arange(day, last))[at])
+                self._ordinary.add(cells, {"n": cells.sum(count[place, at]), "error": cells.sum(error[place, at])})
+        self._settled = max(self._settled, end)
+
+    def _first_day(self, grid: TimeGrid) -> int:
+        hours = self._table.hours
+        return int(grid.day(hours[:1] * HOUR)[0]) if len(hours) else _NEVER
+
+    def _found(self, first: int, end: int, grid: TimeGrid, every: int) -> NDArray[np.float64]:
+        """Rows and ordinary error of the days [`first`, `end`), from hours; (2, P, D)."""
+        begin = first - REACH
+        edges = grid.day_start(np.array([begin, end])) // HOUR
+        span = self._table.span(int(edges[0]), int(edges[1]))
+        wall = grid.local(self._table.hours[span] * HOUR)
+        at = np.clip(wall // HOUR - begin * 24, 0, (end - begin) * 24 - 1)
+        places = -(-self._table.places // every)
+        sums = np.zeros((2, (end - begin) * 24, places))
+        for i, name in enumerate(("n", "total")):
+            # an hour that the clock shows twice is one
+            np.add.at(sums[i], at, self._table.data[span, FEED_FIELDS.index(name), ::every])
+        rows, demand = sums.transpose(0, 2, 1).reshape(2, places, end - begin, 24)
+        return np.stack(ordinary_errors(rows, demand))
+
     def total(self, name: str) -> float:
         """One additive figure over everything kept."""
         return float(self._table.totals[:, FEED_FIELDS.index(name)].sum())
@@ -105,6 +166,7 @@ class FeedSums:
     def drop_before(self, hour: int) -> None:
         """Forget everything before `hour`."""
         self._table.drop_before(hour)
+        self._ordinary.drop_before(hour)
 
     def hours_before(self, hour: int) -> NDArray[np.int64]:
         """Hours before `hour` that hold anything, ascending."""
@@ -117,8 +179,12 @@ class FeedSums:
     def parts(self) -> tuple[list[Any], dict[str, NDArray[Any]]]:
         """Facts and arrays for saving."""
         shape, (hours, data, totals) = self._table.parts()
-        return shape, {"hours": hours, "data": data, "totals": totals}
+        other, ordinary = self._ordinary.parts()
+        arrays = {"hours": hours, "data": data, "totals": totals}
+        return [*shape, *other, self._settled], arrays | dict(zip(_ORDINARY, ordinary, strict=True))
 
     def load(self, shape: list[Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `parts` gave; what was here before is gone."""
-        self._table.load(shape, [arrays[name] for name in ("hours", "data", "totals")])
+        self._table.load(shape[:2], [arrays[name] for name in ("hours", "data", "totals")])
+        self._ordinary.load(shape[2:4], [arrays[name] for name in _ORDINARY])
+        self._settled = int(shape[4])

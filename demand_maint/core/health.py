@@ -228,7 +228,7 @@ def _drift(
 
 
 def _start(baseline: Baseline | None, series: DailySeries) -> float | None:
-    """Return where the test starts: the baseline's centre, less what surprise and turn made of the reference days."""
+    """Return where the test starts: the baseline's centre, less what the ordinary forecast made of the reference days."""
     if baseline is None or baseline.log_centre is None or not series.adjusted:
         return None
     if baseline.since is None or baseline.until is None:

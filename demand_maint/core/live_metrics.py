@@ -130,7 +130,9 @@ class LiveMetrics:
 
     def compact(self, before: float) -> None:
         """Merge hours of local days that ended before `before` into one, at the hour in which the day began."""
-        edge = int(self.grid.day_start(self.grid.day(np.array([before])))[0]) // HOUR
+        day = self.grid.day(np.array([before]))
+        edge = int(self.grid.day_start(day)[0]) // HOUR
+        self.feed.settle_ordinary(int(day[0]), self.grid)
         hours = self.sums.hours_before(edge)
         if len(hours):
             self.sums.gather(hours, self._day_hours(hours))

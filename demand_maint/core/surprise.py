@@ -1,31 +1,31 @@
 """How unusual the demand of a day was, whatever anybody predicted.
 
-Two figures a day, in units of demand. *Surprise*: how far the day of a place lay from the median of the same weekday one to
-four weeks before. *Turn*: how far that distance moved since the day before, for a model that knows yesterday has yesterday's
-surprise in its lags. Both are means over places, weighted by rows. They come from truths alone, so no model can hide in them.
+*Surprise*, in units of demand: how far the day of a place lay from the median of the same weekday one to four weeks before.
+*Ordinary error*: what an ordinary forecast of its hours missed by (`core.ordinary`). Both are means over places, weighted by
+rows. They come from truths alone, so no model can hide in them.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from demand_maint.core.feed import FeedState
+from demand_maint.core.ordinary import WEEKS, median_of_weeks
 from demand_maint.core.view import Floats, MetricsView
 
-__all__ = ["SAMPLE", "DemandMemory", "day_surprises", "surprises"]
+__all__ = ["SAMPLE", "DemandMemory", "day_surprises", "ordinary_mean", "surprises"]
 
-WEEKS = 4
 #: Of more places than this an even sample is looked at (`benchmarks.detector_scorecard --costs`).
 SAMPLE = 128
 #: How far the rows of a day may be from their usual number, for its mean to be compared.
 SAME_ROWS = 0.1
-#: Days before its own that a day's figures look at: four weeks, and the day before with its four.
-LOOKBACK = 7 * WEEKS + 1
+#: Days before its own that a day's figures look at.
+LOOKBACK = 7 * WEEKS
 #: Days of `SAMPLE` places read at a time, so that no table of all places and days is made.
 CHUNK = 28
 
 
-def day_surprises(rows: Floats, demand: Floats) -> tuple[Floats, Floats]:
-    """Return surprise and turn of each day, (D,) each; NaN where half of the day's rows have no past to compare with.
+def day_surprises(rows: Floats, demand: Floats) -> Floats:
+    """Return the surprise of each day, (D,); NaN where half of the day's rows have no past to compare with.
 
     Parameters
     ----------
@@ -36,39 +36,36 @@ def day_surprises(rows: Floats, demand: Floats) -> tuple[Floats, Floats]:
     --------
     >>> demand = np.full((1, 16), 10.0)
     >>> demand[0, 15] = 13.0
-    >>> surprise, turn = day_surprises(np.ones((1, 16)), demand)
-    >>> surprise[13:].tolist(), turn[13:].tolist()
-    ([0.0, 0.0, 3.0], [0.0, 0.0, 3.0])
+    >>> day_surprises(np.ones((1, 16)), demand)[13:].tolist()
+    [0.0, 0.0, 3.0]
     """
     counts = np.where(rows > 0, rows, np.nan)
     mean = demand / counts
     # the mean of half a day is no mean of a day
-    whole = np.abs(counts / _median_of_weeks(counts) - 1.0) <= SAME_ROWS
-    odd = np.where(whole, mean - _median_of_weeks(mean), np.nan)
-    return _mean(np.abs(odd), rows), _mean(np.abs(odd - _before(odd, 1)), rows)
+    whole = np.abs(counts / median_of_weeks(counts) - 1.0) <= SAME_ROWS
+    odd = np.where(whole, np.abs(mean - median_of_weeks(mean)), np.nan)
+    return _mean(odd, rows)
 
 
 class DemandMemory:
-    """Surprise and turn of days, and the rows and demand of places they were found from."""
+    """The surprise of days, and the rows and demand of places they were found from."""
 
     __slots__ = ("_demand", "_edges", "_found", "_rows")
 
     def __init__(self) -> None:
         self._edges: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._rows = self._demand = np.empty((0, 0))
-        self._found: tuple[Floats, Floats] = (np.empty(0), np.empty(0))
+        self._found: Floats = np.empty(0)
 
-    def day_surprises(self, edges: NDArray[np.int64], rows: Floats, demand: Floats) -> tuple[Floats, Floats]:
+    def day_surprises(self, edges: NDArray[np.int64], rows: Floats, demand: Floats) -> Floats:
         """Return what `day_surprises` does, worked out from the first day on that is another one than the last time."""
         gone, same = self._same(edges, rows, demand)
         first = max(same - LOOKBACK, 0)
-        surprise, turn = day_surprises(rows[:, first:], demand[:, first:])
+        surprise = day_surprises(rows[:, first:], demand[:, first:])
         if same:
-            known, fresh = slice(gone, gone + same), slice(same - first, None)
-            surprise = np.concatenate([self._found[0][known], surprise[fresh]])
-            turn = np.concatenate([self._found[1][known], turn[fresh]])
-        self._edges, self._rows, self._demand, self._found = edges, rows, demand, (surprise, turn)
-        return surprise, turn
+            surprise = np.concatenate([self._found[gone : gone + same], surprise[same - first :]])
+        self._edges, self._rows, self._demand, self._found = edges, rows, demand, surprise
+        return surprise
 
     def _same(self, edges: NDArray[np.int64], rows: Floats, demand: Floats) -> tuple[int, int]:
         """Return how many of the days known are before `edges`, and how many of those behind them are still the same."""
@@ -85,7 +82,7 @@ class DemandMemory:
 def surprises(
     view: MetricsView, edges: NDArray[np.int64], feed: FeedState, memory: DemandMemory | None = None
 ) -> tuple[Floats, Floats]:
-    """Return surprise and turn of each of D days between D + 1 `edges` (hours); feed faults are left out.
+    """Return surprise and ordinary error of each of D local days between D + 1 `edges` (hours); feed faults are left out.
 
     With the `memory` of an earlier call, only days that are new or other ones are worked out.
     """
@@ -100,32 +97,28 @@ def surprises(
     if not rows:
         return np.empty(0), np.empty(0)
     counts = np.concatenate(rows, axis=1)
+    ordinary = view.feed.ordinary_by_place(edges, view.grid, step)
+    compared = ordinary["n"]
     for place, begin, end in feed.excluded:
-        if place % step == 0 and place // step < len(counts):
-            counts[place // step, (edges[:-1] < end) & (edges[1:] > begin)] = 0.0
-    return (memory or DemandMemory()).day_surprises(edges, counts, np.concatenate(demand, axis=1))
+        days = (edges[:-1] < end) & (edges[1:] > begin)
+        for figure in (counts, compared):
+            if place % step == 0 and place // step < len(figure):
+                figure[place // step, days] = 0.0
+    surprise = (memory or DemandMemory()).day_surprises(edges, counts, np.concatenate(demand, axis=1))
+    return surprise, ordinary_mean(counts, compared, ordinary["error"])
 
 
-def _before(values: Floats, days: int) -> Floats:
-    out = np.full_like(values, np.nan)
-    out[:, days:] = values[:, :-days]
-    return out
+def ordinary_mean(rows: Floats, compared: Floats, error: Floats) -> Floats:
+    """Return the ordinary error per row (D,) of what was compared of each place and day, (P, D); NaN where it was less than half.
 
-
-def _median_of_weeks(mean: Floats) -> Floats:
-    """Median of what is known of the last weeks: of four or three values, all but the extremes are averaged."""
-    total, count = np.zeros_like(mean), np.zeros_like(mean)
-    low, high = np.full_like(mean, np.inf), np.full_like(mean, -np.inf)
-    for week in range(1, WEEKS + 1):
-        past = _before(mean, 7 * week)
-        known = np.isfinite(past)
-        count += known
-        total += np.where(known, past, 0.0)
-        low, high = np.fmin(low, past), np.fmax(high, past)
-    many = count >= 3
-    inner = total - np.where(many, low, 0.0) - np.where(many, high, 0.0)
-    middle: Floats = np.where(count > 0, inner / np.maximum(count - 2.0 * many, 1.0), np.nan)
-    return middle
+    `rows` is all there was.
+    """
+    total = compared.sum(axis=0)
+    enough = (total > 0) & (total >= 0.5 * rows.sum(axis=0))
+    mean: Floats = np.where(
+        enough, np.where(compared > 0, error, 0.0).sum(axis=0) / np.where(enough, total, 1.0), np.nan
+    )
+    return mean
 
 
 def _mean(values: Floats, rows: Floats) -> Floats:

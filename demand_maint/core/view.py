@@ -113,6 +113,9 @@ class FeedView(Protocol):
     def blocks_by_place(self, edges: NDArray[np.int64]) -> dict[str, Floats]:
         """Return n, total, minimum, maximum, zeros, negatives, invalid, duplicates, late, expected; arrays (P, B)."""
 
+    def ordinary_by_place(self, edges: NDArray[np.int64], grid: TimeGrid, every: int = 1) -> dict[str, Floats]:
+        """Return n and error of the ordinary forecast (`core.ordinary`) per local day, of `every` so many places one; (P, D)."""
+
 
 class MetricsView(Protocol):
     """The monitor as judging sees it."""

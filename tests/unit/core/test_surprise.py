@@ -14,8 +14,8 @@ from demand_maint.core.difficulty import (
     LONGEST,
     deserved_log_error,
     log_error_against,
+    ordinary_share,
     set_aside,
-    surprise_share,
     usual_and_spread,
 )
 from demand_maint.core.feed import FeedState
@@ -34,10 +34,9 @@ def weeks(days: int, places: int = 3) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_week_like_the_others_surprises_nobody() -> None:
-    """However much weekdays differ, days that repeat the weeks before have neither surprise nor turn."""
-    surprise, turn = day_surprises(*weeks(42))
+    """However much weekdays differ, days that repeat the weeks before have no surprise."""
+    surprise = day_surprises(*weeks(42))
     assert surprise[7:] == pytest.approx(0.0)
-    assert turn[8:] == pytest.approx(0.0)
     assert np.isnan(surprise[:7]).all()
 
 
@@ -45,21 +44,19 @@ def test_one_odd_week_does_not_spoil_the_next() -> None:
     """After a week far off, the days of the week that follows must count as usual, which the naive forecast gets wrong."""
     rows, demand = weeks(49)
     demand[:, 35:42] *= 0.5
-    surprise, turn = day_surprises(rows, demand)
+    surprise = day_surprises(rows, demand)
     assert (surprise[35:42] > 5.0).all()
     assert surprise[42:] == pytest.approx(0.0)
-    assert turn[42] > 5.0
-    assert turn[43:] == pytest.approx(0.0)
 
 
 def test_half_a_day_is_compared_with_nothing() -> None:
     """A place of which only some hours are known that day must leave the figure to the others; if it is most rows, to none."""
     rows, demand = weeks(42)
     rows[0, 41], demand[0, 41] = 12.0, 12.0 * 50
-    surprise, _ = day_surprises(rows, demand)
+    surprise = day_surprises(rows, demand)
     assert surprise[41] == pytest.approx(0.0)
     rows[1:, 41] = 12.0
-    assert np.isnan(day_surprises(rows, demand)[0][41])
+    assert np.isnan(day_surprises(rows, demand)[41])
 
 
 def test_faulty_feeds_surprise_nobody() -> None:
@@ -83,16 +80,30 @@ def test_many_places_are_sampled() -> None:
     assert surprises(town, edges, FeedState())[0][15] == pytest.approx(10.0, rel=0.1)
 
 
-def test_a_surprising_day_deserves_a_larger_error() -> None:
-    """Surprise and turn must raise what a day deserves, and the usual amount of them nothing."""
-    naive, level = np.full(60, 4.0), np.full(60, 20.0)
-    surprise, turn = np.full(60, 2.0), np.full(60, 2.0)
+def test_a_day_hard_for_anybody_deserves_a_larger_error() -> None:
+    """What an ordinary forecast misses by must raise what a day deserves, and its usual error nothing."""
+    naive, level, ordinary = np.full(60, 4.0), np.full(60, 20.0), np.full(60, 3.0)
     plain = deserved_log_error(naive, level)
-    assert deserved_log_error(naive, level, surprise, turn) == pytest.approx(plain)
-    surprise[50] = turn[50] = 8.0
-    risen = deserved_log_error(naive, level, surprise, turn) - plain
-    assert 0.2 < risen[50] < 0.7
-    assert risen[:50] == pytest.approx(0.0)
+    assert deserved_log_error(naive, level, ordinary) == pytest.approx(plain)
+    ordinary[50] = 8.0
+    risen = deserved_log_error(naive, level, ordinary) - plain
+    assert 0.4 < risen[50] < 0.8
+    assert np.delete(risen, 50) == pytest.approx(0.0)
+
+
+def test_the_naive_error_tells_where_no_ordinary_one_is_known() -> None:
+    """Before there is a month to look back at, and where demand repeats itself exactly, the deserved error must be as without."""
+    rng = np.random.default_rng(1)
+    naive, level = np.exp(rng.normal(1, 0.2, 60)), np.full(60, 20.0)
+    ordinary = np.exp(rng.normal(1, 0.2, 60))
+    ordinary[:30] = np.nan
+    ordinary[45] = 1e-9
+    share = ordinary_share(naive, level, ordinary)
+    assert (share[:30] == 0).all()
+    assert share[45] == 0
+    assert np.count_nonzero(share) == 29
+    nothing = np.full(60, np.nan)
+    assert deserved_log_error(naive, level, nothing) == pytest.approx(deserved_log_error(naive, level))
 
 
 @given(st.lists(st.floats(0, 1e9) | st.just(math.nan), min_size=40, max_size=40))
@@ -100,7 +111,7 @@ def test_hostile_days_keep_figures_finite(values: list[float]) -> None:
     """Zeros, gaps and giants must make no infinite share, and set aside no more days in a row than allowed."""
     surprise = np.array(values)
     naive = np.where(surprise > 1e8, 0.0, 4.0)
-    assert np.isfinite(surprise_share(naive, surprise, surprise[::-1])).all()
+    assert np.isfinite(ordinary_share(naive, np.full(40, 20.0), surprise)).all()
     aside = set_aside(np.full(40, 20.0), surprise)
     known = aside[np.isfinite(surprise)]
     runs = "".join("x" if day else " " for day in known).split()
@@ -112,11 +123,11 @@ def test_no_model_decides_what_is_set_aside(factor: float) -> None:
     """A worse model must shift every figure by its logarithm and set no other days aside."""
     rng = np.random.default_rng(4)
     naive, level = np.exp(rng.normal(0, 0.2, 80)), np.full(80, 10.0)
-    surprise, turn = rng.uniform(0, 1, 80), rng.uniform(0, 1, 80)
+    surprise, ordinary = rng.uniform(0, 1, 80), np.exp(rng.normal(0, 0.2, 80))
     surprise[70] = 9.0
     error = np.exp(rng.normal(0, 0.2, 80))
-    before = log_error_against(error, naive, level, surprise, turn)
-    after = log_error_against(factor * error, naive, level, surprise, turn)
+    before = log_error_against(error, naive, level, ordinary, surprise)
+    after = log_error_against(factor * error, naive, level, ordinary, surprise)
     assert np.isnan(before[70])
     kept = np.isfinite(before)
     assert (np.isfinite(after) == kept).all()

@@ -1,0 +1,82 @@
+"""The error that an ordinary forecast would have made: what anybody could have said a day before, from past demand alone.
+
+It says the median of the same hour of the same weekday one to four weeks before, moved by how far the last day known a day
+before that hour lay from such medians itself. Where that fails, a good model fails too: on the shipped bikes its error follows the champion's twice as
+closely as the seasonal-naive error does. No model has a part in it.
+"""
+
+import numpy as np
+
+from demand_maint.core.view import Floats
+
+__all__ = ["REACH", "WEEKS", "median_of_weeks", "ordinary_errors"]
+
+WEEKS = 4
+#: Weeks that have to be known.
+LEAST_WEEKS = 3
+#: Power to which the last day's ratio to its medians is carried over.
+CARRIED = 0.5
+#: Days before a day that its figures depend on.
+REACH = 7 * WEEKS + 2
+#: More than such a factor nobody carries over.
+MOST = 3.0
+
+
+def ordinary_errors(rows: Floats, demand: Floats) -> tuple[Floats, Floats]:
+    """Return rows compared and their summed error per place and day, (P, D - REACH) each, for all but the first days.
+
+    Parameters
+    ----------
+    rows, demand
+        Rows and their summed demand per place, local day and hour of its wall clock, (P, D, 24).
+
+    Examples
+    --------
+    >>> demand = np.full((1, 32, 24), 10.0)
+    >>> demand[0, 30] = 13.0
+    >>> count, error = ordinary_errors(np.ones((1, 32, 24)), demand)
+    >>> count.tolist(), error.round(1).tolist()
+    ([[24.0, 24.0]], [[72.0, 17.9]])
+    """
+    mean = demand / np.where(rows > 0, rows, np.nan)
+    usual = median_of_weeks(mean, LEAST_WEEKS)
+    both = np.isfinite(mean) & np.isfinite(usual)
+    seen = _day_before(np.where(both, mean * rows, 0.0))
+    wanted = _day_before(np.where(both, usual * rows, 0.0))
+    ratio = np.where(wanted > 0, seen / np.where(wanted > 0, wanted, 1.0), 1.0)
+    forecast = usual * np.clip(ratio, 1.0 / MOST, MOST) ** CARRIED
+    count = np.where(both, rows, 0.0)[:, REACH:].sum(axis=2)
+    error = np.where(both, np.abs(forecast - mean) * rows, 0.0)[:, REACH:].sum(axis=2)
+    return count, error
+
+
+def median_of_weeks(mean: Floats, least: int = 1) -> Floats:
+    """Median of what is known of the last weeks (days along the second axis), NaN where fewer than `least` of them are.
+
+    Of four or three values, all but the extremes are averaged.
+    """
+    total, count = np.zeros_like(mean), np.zeros_like(mean)
+    low, high = np.full_like(mean, np.inf), np.full_like(mean, -np.inf)
+    for week in range(1, WEEKS + 1):
+        past = np.full_like(mean, np.nan)
+        past[:, 7 * week :] = mean[:, : -7 * week]
+        known = np.isfinite(past)
+        count += known
+        total += np.where(known, past, 0.0)
+        low, high = np.fmin(low, past), np.fmax(high, past)
+    many = count >= LEAST_WEEKS
+    inner = total - np.where(many, low, 0.0) - np.where(many, high, 0.0)
+    middle: Floats = np.where(count >= least, inner / np.maximum(count - 2.0 * many, 1.0), np.nan)
+    return middle
+
+
+def _day_before(values: Floats) -> Floats:
+    """Sum over the day that ends a day before each hour, of shape (P, D, 24) as `values`.
+
+    Added up within days, so that the result does not depend, not by a bit, on how many days are looked at.
+    """
+    begun = np.cumsum(values, axis=2)
+    out = np.zeros_like(values)
+    out[:, 1:] = begun[:, :-1]
+    out[:, 2:] += begun[:, :-2, -1:] - begun[:, :-2]
+    return out
