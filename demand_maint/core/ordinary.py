@@ -16,8 +16,9 @@ WEEKS = 4
 LEAST_WEEKS = 3
 #: Power to which the last day's ratio to its medians is carried over.
 CARRIED = 0.5
-#: Days before a day that its figures depend on.
-REACH = 7 * WEEKS + 2
+#: Days that a median looks back, and days before a day that its figures depend on.
+PAST = 7 * WEEKS
+REACH = PAST + 2
 #: More than such a factor nobody carries over.
 MOST = 3.0
 
@@ -39,27 +40,35 @@ def ordinary_errors(rows: Floats, demand: Floats) -> tuple[Floats, Floats]:
     ([[24.0, 24.0]], [[72.0, 17.9]])
     """
     mean = demand / np.where(rows > 0, rows, np.nan)
-    usual = median_of_weeks(mean, LEAST_WEEKS)
+    usual = _middle_of_weeks(mean, LEAST_WEEKS)
+    mean, rows = mean[:, PAST:], rows[:, PAST:]
     both = np.isfinite(mean) & np.isfinite(usual)
     seen = _day_before(np.where(both, mean * rows, 0.0))
     wanted = _day_before(np.where(both, usual * rows, 0.0))
     ratio = np.where(wanted > 0, seen / np.where(wanted > 0, wanted, 1.0), 1.0)
     forecast = usual * np.clip(ratio, 1.0 / MOST, MOST) ** CARRIED
-    count = np.where(both, rows, 0.0)[:, REACH:].sum(axis=2)
-    error = np.where(both, np.abs(forecast - mean) * rows, 0.0)[:, REACH:].sum(axis=2)
+    count = np.where(both, rows, 0.0)[:, REACH - PAST :].sum(axis=2)
+    error = np.where(both, np.abs(forecast - mean) * rows, 0.0)[:, REACH - PAST :].sum(axis=2)
     return count, error
 
 
-def median_of_weeks(mean: Floats, least: int = 1) -> Floats:
-    """Median of what is known of the last weeks (days along the second axis), NaN where fewer than `least` of them are.
+def median_of_weeks(mean: Floats) -> Floats:
+    """Median of what is known of the last weeks, days along the second axis; NaN where nothing is.
 
     Of four or three values, all but the extremes are averaged.
     """
-    total, count = np.zeros_like(mean), np.zeros_like(mean)
-    low, high = np.full_like(mean, np.inf), np.full_like(mean, -np.inf)
+    nothing = np.full((len(mean), PAST, *mean.shape[2:]), np.nan)
+    return _middle_of_weeks(np.concatenate([nothing, mean], axis=1), 1)
+
+
+def _middle_of_weeks(mean: Floats, least: int) -> Floats:
+    """Return the same for all days but the first `PAST`; NaN where fewer than `least` weeks are known."""
+    days = mean.shape[1]
+    shape = (len(mean), days - PAST, *mean.shape[2:])
+    total, count = np.zeros(shape), np.zeros(shape)
+    low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
     for week in range(1, WEEKS + 1):
-        past = np.full_like(mean, np.nan)
-        past[:, 7 * week :] = mean[:, : -7 * week]
+        past = mean[:, PAST - 7 * week : days - 7 * week]
         known = np.isfinite(past)
         count += known
         total += np.where(known, past, 0.0)
