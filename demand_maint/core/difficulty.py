@@ -6,8 +6,8 @@ has a part in either; by the naive error where there is not yet the past for one
 
 The powers 0.7 and 0.2 were chosen on the shipped bikes. The ordinary forecast, its share and its level power were chosen on the
 bikes of 2010 to 2014; in the years since, which were looked at beside them, the weekly means of the log ratio are a quarter
-quieter than without it (0.16 against 0.22). Two streams had no say in them: on the stations of another city together they are
-no louder (0.030 against 0.033, a fifth of a single day's noise gone), on the car parks a fifth quieter.
+quieter than without it (0.16 against 0.22). The car parks had no say in them; there the weekly means are a fifth quieter (0.12
+against 0.14).
 
 A day on which demand itself is as it never is (a holiday nobody listed) says nothing about the model: the world has changed,
 for a week or for good, and only time tells which. It is set aside, nine days in a row at most: a week and its weekends.

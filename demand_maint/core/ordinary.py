@@ -1,8 +1,9 @@
 """The error that an ordinary forecast would have made: what anybody could have said a day before, from past demand alone.
 
 It says the median of the same hour of the same weekday one to four weeks before, moved by how far the last day known a day
-before that hour lay from such medians itself. Where that fails, a good model fails too: on the shipped bikes its error follows the champion's twice as
-closely as the seasonal-naive error does. No model has a part in it.
+before that hour lay from such medians itself. Where that fails, a good model fails too: on the shipped bikes the sizes of its
+hourly errors have a correlation of 0.86 with those of a model fitted to them, the seasonal-naive ones 0.69. No model has a part
+in it.
 """
 
 import numpy as np
