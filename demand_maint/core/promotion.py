@@ -43,6 +43,7 @@ NOT_WORSE_Z = 1.95
 WORSE_Z = 1.6
 LIVE_Z = 0.5  # a live test looks every day, so it asks for this much more before it promotes
 REGRESSION = 0.06
+# when a probation is looked at, in days of labels, and how certain, in standard errors, a rollback has to be then
 PROBATION_LOOKS = (
     (3, 3.0),
     (4, 2.02),
@@ -51,7 +52,7 @@ PROBATION_LOOKS = (
     (13, 2.95),
     (20, 2.95),
     (27, 2.95),
-)  # after so many days: z
+)
 PROBATION_CORRELATION = 0.4  # of neighbouring days; real ones show 0.1 to 0.3
 PROBATION_SCATTER_DAYS = 1.0  # takes the place of `SCATTER_DAYS`: a false rollback costs more than a day's wait
 MONTH = 30 * 86400.0
@@ -69,7 +70,8 @@ class PairedTest(Struct, frozen=True, kw_only=True):
     correlation
         Estimated lag-one correlation of neighbouring days, never negative.
     freedom
-        Days that the scatter is known from, less the ratios estimated; what was known before counts as far as the days agree with it.
+        Days that the scatter is known from, less the ratios estimated; in a probation what was known before counts as far as the
+        days agree with it.
     days, n
         Size of the sample.
     """
@@ -104,8 +106,7 @@ def paired_test(pairs: PairedDays) -> PairedTest | None:
     variance = (squares + SCATTER_DAYS * USUAL_SCATTER**2) / (free + SCATTER_DAYS)
     correlation = _correlation(pairs.day, residual)
     inflation = (1.0 + correlation) / (1.0 - correlation)
-    freedom = free + SCATTER_DAYS * min(USUAL_SCATTER**2 * free / max(squares, 1e-200), 1.0)
-    return _test(pairs, relative, variance * inflation, correlation, freedom)
+    return _test(pairs, relative, variance * inflation, correlation, free + SCATTER_DAYS)
 
 
 def probation_test(pairs: PairedDays, earlier: PairedDays) -> PairedTest | None:

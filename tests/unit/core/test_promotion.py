@@ -231,9 +231,10 @@ def test_nothing_to_compare_is_no_test() -> None:
 def test_any_errors_give_finite_figures(days: list[tuple[float, float, int]]) -> None:
     """Whatever the errors are, a verdict's figures are finite or absent."""
     champion, challenger, n = (np.array(column, dtype=np.float64) for column in zip(*days, strict=True))
-    verdict = gate_verdict(PairedDays(np.arange(len(days)), champion, challenger, n), POLICY)
-    for figure in (verdict.relative, verdict.low, verdict.high, verdict.champion_mae, verdict.challenger_mae):
-        assert figure is None or np.isfinite(figure)
+    pairs = PairedDays(np.arange(len(days)), champion, challenger, n)
+    for verdict in (gate_verdict(pairs, POLICY), *(probation_verdict(pairs, POLICY, since_day=day) for day in (0, 8))):
+        for figure in (verdict.relative, verdict.low, verdict.high, verdict.champion_mae, verdict.challenger_mae):
+            assert figure is None or np.isfinite(figure)
 
 
 @given(st.floats(0.1, 10.0), st.integers(0, 1000))
