@@ -25,7 +25,6 @@ from demand_maint._storage.drain_rows import (
     record_rows,
     stamps_at,
     unread,
-    unread_room,
     written_order,
 )
 from demand_maint._storage.journal import JOURNAL, LOCK_NAME
@@ -69,6 +68,8 @@ class Drain:
         Called between two segments or parts of one, for those who want to give way.
     most
         Records read at a time.
+    ahead
+        Rows of the present writer that were read and are still to be handed on, while `read` goes on; its present part included.
     """
 
     def __init__(self, door: Door, places: list[Place], alive: Callable[[], str | None] = lambda: None) -> None:
@@ -81,6 +82,7 @@ class Drain:
         self._cursors: dict[str, SegmentCursor] = {}
         self.rest: Callable[[], object] = lambda: None
         self.most = _MOST
+        self.ahead = 0
         self.damaged: list[str] = []
         self._finished: set[str] = set()
         self._looked: dict[str, float] = {}
@@ -177,10 +179,6 @@ class Drain:
         except BaseException:  # what could not be looked at has to be looked at again
             self._stamps.clear()
             raise
-
-    def room(self) -> int:
-        """Upper bound of the rows that were not read, in segments known so far."""
-        return sum(unread_room(segment) for writer in self._writers.values() for segment in writer.segments.values())
 
     def _changed(self, directory: str) -> bool:
         """Whether names may have come or gone in a directory since this was asked last."""
@@ -356,12 +354,11 @@ class Drain:
             for segment, progress in before:
                 segment.go_back(progress)
             raise
-        if not blocks:
-            yield from records
-        elif len(records) + len(blocks) == 1:
-            yield blocks[0]
-        else:
-            yield from in_order([*blocks, *records])
+        parts = in_order([*blocks, *records]) if blocks else records
+        self.ahead = sum(len(part) for part in parts)
+        for part in parts:
+            yield part
+            self.ahead -= len(part)
 
     def _read_segments(
         self, writer: WriterState, segments: list[Segment], stamp: float

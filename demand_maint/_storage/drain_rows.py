@@ -42,14 +42,12 @@ __all__ = [
     "record_rows",
     "stamps_at",
     "unread",
-    "unread_room",
     "written_order",
 ]
 
 Place = int | str
 UNKNOWN = 0xFFFFFFFF  # the code of a place that was not looked up yet
 _AHEAD = 64
-_LEAST_BYTES = 28  # of a row in a block
 # rows from, to; when they were read, and when their writer had been read before (0: never)
 Span = tuple[int, int, float, float]
 
@@ -240,10 +238,3 @@ def unread(segment: Segment, *, dead: bool) -> bool:
     if at < capacity and (is_committed(data, at) or committed_end(data, at, min(capacity, at + _AHEAD)) > at):
         return True
     return any(is_committed(data, hole) for hole in segment.cursor.holes)
-
-
-def unread_room(segment: Segment) -> int:
-    """How many rows behind the cursor a segment has room for, were they the smallest."""
-    if segment.is_records:
-        return segment.head.capacity - segment.cursor.done
-    return (len(segment.data) - segment.cursor.done) // _LEAST_BYTES

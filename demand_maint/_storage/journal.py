@@ -94,6 +94,8 @@ class Journal(JournalCore):
             members[:, 0].astype(np.float64) if members is not None and members.shape[1] else served
         )  # fmt: skip
         try:
+            if len(served) == 1 and self._write_served(places[0], timestamps, own, served, members, features, snapshot):
+                return
             times, timed = self.read_times(timestamps, len(served))
             try:
                 codes, good = self.encode(places)
@@ -103,6 +105,45 @@ class Journal(JournalCore):
             self._write_rows(SERVED, codes, times, own, served, members, features, snapshot, good & timed)
         except Exception as error:
             self._refuse("served", error)
+
+    def _write_served(
+        self,
+        place: Any,
+        timestamp: Any,
+        own: NDArray[np.float64],
+        served: NDArray[np.float64],
+        members: NDArray[np.float32] | None,
+        features: NDArray[np.float32] | None,
+        snapshot: int,
+    ) -> bool:
+        """Write one row as a block packed by one call, as `predict_overhead` pays for; tell whether it was so ordinary a row."""
+        try:
+            code = self._codes.get(place, 0)
+        except TypeError:
+            return False
+        if timestamp.__class__ is np.ndarray:
+            timestamp = timestamp.item()
+        if code < FIRST_CODE or timestamp.__class__ is not float:
+            return False
+        member_bytes = b"" if members is None else row_bytes(members)
+        feature_bytes = b"" if features is None else row_bytes(features)
+        width = len(feature_bytes) // 4
+        packer = row_packer(len(member_bytes) // 4 + width)
+        time, first, second = self._stamp(timestamp), own.item(), served.item()
+        with self._lock:
+            blocks, records, words = self._blocks, self._records, self._words
+            if self.closed or self._reason is not None or blocks is None or records is None or words is None:
+                return False
+            schema = words.schema(self._feature_names) if width and width == len(self._feature_names) else 0
+            shape = packer.shape(self._version, SERVED | schema << 8, len(member_bytes) // 4)
+            try:
+                after = records.position() & 0xFFFFFFFF
+                blocks.write_row(
+                    packer, after, snapshot, shape, code, first, second, time, member_bytes + feature_bytes
+                )
+            except OSError:  # as for many rows, which also know what to do then
+                return False
+        return True
 
     def _hold_served(
         self,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from demand_maint._storage.door import Door
+from demand_maint._storage.journal_rows import RowPacker
 from demand_maint._storage.journal_stretch import Stretch
 from demand_maint._storage.segments import (
     BLOCK_HEAD,
@@ -241,6 +242,13 @@ class BlockLane:
             view[at + need - 8 : at + need] = _COMMIT_WORD
         self._cursor.at = at + need
         self._cursor.count(rows)
+
+    def write_row(self, packer: RowPacker, *columns: Any) -> None:
+        """Append a block of one row by one call, with what its packer takes between front and commit word; else as `write`."""
+        view = self._room(packer.size)
+        packer.pack(view, self._cursor.at, packer.front, *columns, COMMITTED)
+        self._cursor.at += packer.size
+        self._cursor.count(1)
 
     def lay_out(self, size: int, features: int) -> Stretch:
         """Return slots for rows of one size."""

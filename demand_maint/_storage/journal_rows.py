@@ -1,4 +1,4 @@
-"""Rows with features as one block each, packed by one prepared `struct`."""
+"""Single rows with members and features as one block each, packed by one prepared `struct`."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -12,16 +12,19 @@ from demand_maint._storage.segments import block_bytes
 __all__ = ["RowPacker", "float_packer", "number_of", "row_bytes", "row_packer"]
 
 
+_SHAPE = Struct("@HHHH")
+
+
 class RowPacker:
-    """Packs a block of one row with `count` features that are bytes already.
+    """Packs a block of one row with `count` members and features that are bytes already.
 
     Attributes
     ----------
     size
         Of the block, bytes.
     pack
-        ``pack(buffer, offset, front, after, snapshot, shape, code, predicted, actual, time, features, commit word)``, the commit
-        word last, as it is written.
+        ``pack(buffer, offset, front, after, snapshot, shape, code, predicted, actual, time, members and features, commit word)``,
+        the commit word last, as it is written.
     front
         The beginning of each such block.
     """
@@ -36,9 +39,9 @@ class RowPacker:
         self.front = Struct("@II").pack(self.size, 1)
         assert packing.size == block_bytes(1, 0, count)
 
-    def shape(self, version: int, tail: int) -> bytes:
+    def shape(self, version: int, tail: int, members: int = 0) -> bytes:
         """Return the part of the head that says what the columns are; `tail` holds the kind and the schema."""
-        return Struct("@HHHH").pack(version, 0, self.count, tail)
+        return _SHAPE.pack(version, members, self.count - members, tail)
 
 
 @lru_cache(maxsize=256)

@@ -250,11 +250,9 @@ class ObservationStore:
             self._buffer is None and self.drain_reader.has_new()
         ):  # before they are read, or they would be taken in twice
             self._buffer = self._load_buffer()
-        ahead, read = self.drain_reader.room(), 0
         for part in self.drain_reader.read(now, look=False) if self._buffer is not None else ():
             if len(part.rows) and part.rows.kind[0] != ACTUAL:  # truths mostly find their rows there
-                self.buffer.reserve(max(len(part.rows), ahead - read))
-            read += len(part.rows)
+                self.buffer.reserve(self.drain_reader.ahead)
             for events in self._chunks(part, _GENTLE_CHUNK if gentle else _CHUNK):
                 matured += self._ingest(self.buffer, events)
                 self._unsaved += len(events)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from demand_maint._storage.door import Door
 from demand_maint._storage.segments import Rows
+from demand_maint.errors import PathError
 from demand_maint.log import get_logger
 
 __all__ = ["HISTORY", "QUARANTINE", "SEALED", "Manifest", "SealedHistory", "SealedRows"]
@@ -145,12 +146,12 @@ class SealedHistory:
         self.remove(name)
 
     def manifest(self, name: str) -> Manifest | None:
-        """Return what a sealed file says of itself; ``None`` where it cannot be read."""
+        """Return what a sealed file says of itself; ``None`` where there is nothing that can be understood."""
         known = self._manifests.get(name)
         if known is None:
             try:
                 known = msgspec.json.decode(self._door.read_bytes(f"{SEALED}/{name}.json"), type=Manifest)
-            except (OSError, msgspec.MsgspecError):
+            except (FileNotFoundError, PathError, msgspec.MsgspecError):
                 return None
             if known.format > MANIFEST_FORMAT:
                 return None
@@ -158,19 +159,29 @@ class SealedHistory:
         return known
 
     def read(self, name: str, columns: Sequence[str] | None = None, *, verify: bool = False) -> SealedRows | None:
-        """Rows of a sealed file; a damaged one is set aside, named in the log, and ``None`` comes back."""
+        """Rows of a sealed file; a damaged one is set aside, named in the log, and ``None`` comes back.
+
+        Raises
+        ------
+        OSError
+            The disk did not give the file, which says nothing against it: it stays where it is, to be read again.
+        """
         manifest = self.manifest(name)
-        path = self._door.path(f"{SEALED}/{name}")
+        source: Path | bytes = self._door.path(f"{SEALED}/{name}")
         try:
             if manifest is None:
                 raise ValueError("its manifest is missing or unreadable")
             if verify or name not in self._verified:  # a flipped byte may read as other data without an error
-                if _sha256(path) != manifest.sha256:
+                source = self._door.read_bytes(f"{SEALED}/{name}")
+                if hashlib.sha256(source).hexdigest() != manifest.sha256:
                     raise ValueError("its bytes are not what was sealed")
                 self._verified.add(name)
-            frame = pl.read_parquet(path, columns=list(columns) if columns is not None else None)
+            frame = pl.read_parquet(source, columns=list(columns) if columns is not None else None)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            _log.warning("segment_not_read", segment=name, reason=str(error), remedy="it is read again the next time")
+            raise
         except Exception as error:  # polars raises several kinds for a damaged file
             self.quarantine(name, str(error))
             return None

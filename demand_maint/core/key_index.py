@@ -170,7 +170,7 @@ class _Run:
     def extend(self, keys: Keys, room: int = 0) -> None:
         need = self.used + len(keys)
         if need > len(self.keys):
-            grown = np.empty(max(need, self.used + self.used // 2, 1024) if room < need else room, dtype=np.uint64)
+            grown = np.empty(max(need, room, self.used + self.used // 2, 1024), dtype=np.uint64)
             grown[: self.used] = self.keys[: self.used]
             self.keys = grown
         self.keys[self.used : need] = keys

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,43 @@ def test_a_damaged_sealed_file_is_set_aside_and_the_rest_keeps_working(tmp_path:
         assert monitor.verify() == [f"logs/predictions/{first.name}"]
         assert len(monitor.records()) == 64
     assert (tmp_path / "logs/quarantine" / first.name).exists()
+
+
+@pytest.mark.parametrize("suffix", ["", ".json"])
+def test_a_disk_that_does_not_give_a_sealed_file_is_not_mistaken_for_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """A passing I/O error is raised, whoever asks; the file stays, and all its rows are there the next time."""
+    config, clock = Config(monitor=MonitorConfig(segment_records=64)), VirtualClock(START + 86400)
+    with ModelMonitor(tmp_path, config, clock) as monitor:
+        for i in range(128):
+            monitor.log_prediction_vs_actual("a", START + i * 3600, float(i), 1.0)
+        monitor.drain()
+    first = min((tmp_path / "logs/predictions").glob("*.parquet"))
+    read = Disk.read
+
+    def fail(self: Disk, descriptor: int, size: int) -> bytes:
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == Path(f"{first}{suffix}"):
+            raise OSError(errno.EIO, "Input/output error")
+        return read(self, descriptor, size)
+
+    with ModelMonitor(tmp_path, config, clock, background=False) as monitor:
+        monkeypatch.setattr(Disk, "read", fail)
+        for ask in (monitor.verify, monitor.records, monitor.truth):
+            with pytest.raises(OSError, match="Input/output"):
+                ask()
+        monkeypatch.undo()
+        assert len(monitor.records()) == 128
+        assert monitor.verify() == []
+    assert first.exists()
+    assert not (tmp_path / "logs/quarantine").exists()
+    shutil.rmtree(tmp_path / "logs/state/metrics")
+    with ModelMonitor(tmp_path, config, clock, background=False) as monitor:
+        monkeypatch.setattr(Disk, "read", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            monitor.get_model_health()
+        monkeypatch.undo()
+        assert monitor.sums.window(0, 10**6).n == 128
 
 
 def state_of(journal: Journal) -> bool:

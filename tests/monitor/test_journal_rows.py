@@ -11,8 +11,9 @@ from demand_maint._storage.disk import Disk
 from demand_maint._storage.door import Door
 from demand_maint._storage.drain import Drain
 from demand_maint._storage.journal import JOURNAL, Journal
-from demand_maint._storage.segments import HEADER_BYTES, block_bytes
+from demand_maint._storage.segments import HEADER_BYTES, block_bytes, chosen
 from demand_maint.config import Config
+from demand_maint.core.observations import SERVED
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.testing import VirtualClock
 
@@ -305,3 +306,65 @@ def test_nobody_asks_whether_the_own_writer_lives(tmp_path: Path, monkeypatch: p
         assert not [lock for lock in locks if lock.endswith("writer.lock")]
     assert [lock for lock in locks if lock.endswith("writer.lock")]
     assert not list((tmp_path / "logs/journal").iterdir())
+
+
+def test_a_single_served_row_is_what_it_would_be_among_others(tmp_path: Path) -> None:
+    """A row served alone is read while its writer lives, with every column that it has when it is served with others."""
+    door = Door(tmp_path)
+    journal = Journal(door, clock=VirtualClock(START))
+    journal.set_version(7, ("lag", "dow", "hour"))
+    journal.open(["a", "b"])
+    members, features = np.array([[4.5, 5.5]], dtype=np.float32), np.array([[1.0, 2.0, 3.0]], dtype=np.float32)
+    served, champion = np.array([5.25]), np.array([4.1])
+    for stamp in (START, np.array([START])):
+        journal.log("b", START, 0.0, 0.0)
+        journal.log_served(["a"], stamp, served, members, 9, features, champion=champion)
+    journal.log_served(["a"], START, served, None)
+    journal.log_served(
+        ["a", "b"], START, served.repeat(2), members.repeat(2, 0), 9, features.repeat(2, 0), champion=champion.repeat(2)
+    )
+    drain = Drain(door, [])
+    assert sum((part.rows.kind == SERVED).sum() for part in drain.read(0.0)) == 5
+    rows = [chosen(part.rows, i) for part in drain.reread(blocks_only=True) for i in range(len(part))]
+    whole = [row for row in rows if row.schema]
+    assert len(rows) == 5
+    assert len(whole) == 4
+    for row in whole:
+        found = (row.version, row.predicted, row.actual, row.time, row.snapshot)
+        assert [float(value) for value in found if value is not None] == [7, 4.1, 5.25, START, 9]
+        assert row.members is not None
+        assert row.features is not None
+        assert row.members.tolist() == [4.5, 5.5]
+        assert row.features.tolist() == [1.0, 2.0, 3.0]
+    assert sorted(row.after for row in whole) == [2, 4, 4, 4]
+    journal.close()
+
+
+def test_a_lone_served_row_for_which_there_is_no_room_waits_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk costs nothing of what is served row by row, and what is no place is refused without a word to the caller."""
+    journal = Journal(Door(tmp_path), clock=VirtualClock(START))
+    journal.log("a", START, 1.0, 2.0)
+    monkeypatch.setattr(Disk, "create", lambda self, path: (_ for _ in ()).throw(OSError(28, "No space left", path)))
+    journal.log_served(["a"], START, np.array([4.0]), None)
+    assert journal.degraded is not None
+    assert journal.held == 1
+    journal.log_served([["a list"]], START, np.array([4.0]), None)
+    assert journal.held == 1
+    assert journal.refused == {"place": 1}
+    monkeypatch.undo()
+    journal.close()
+    assert sorted(values_of(Door(tmp_path))) == [1.0, 4.0]
+
+
+def test_room_is_made_for_rows_and_not_for_empty_segments(tmp_path: Path) -> None:
+    """A few rows take a few rows' memory, however much room the writer has prepared for more."""
+    with ModelMonitor(tmp_path, clock=VirtualClock(START + 9 * 3600), background=False) as monitor:
+        monitor.journal.open()
+        monitor.journal.maintain()
+        monitor.log_prediction_vs_actual("a", START, 1.0, 2.0)
+        monitor.log_prediction("a", START + 3600, 1.0, (1.0, 2.0))
+        monitor.drain()
+        assert len(monitor._store.buffer) == 2
+        assert len(monitor._store.buffer._columns.flags) <= 4096
