@@ -1,6 +1,7 @@
 """What others read of the monitor: the newest records as CSV, the training rows, the figures. Derived, never read back."""
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ EXPORT_RECORDS = "logs/predictions_log.csv"
 EXPORT_TRAINING = "logs/training_data_new.csv"
 EXPORT_METRICS = "logs/performance_metrics.json"
 _HISTORY = 400
+_CSV_ROWS = 2048
 _SLICES = 8  # in which records are put together, with rests between
 
 
@@ -34,12 +36,23 @@ def write_exports(door: Door, store: ObservationStore, health: dict[str, Any], c
         frames.append(record_frame(store, low, high))
     frame = readable(pl.concat(frames).tail(wanted))
     store.rest()
-    door.write_frame(EXPORT_RECORDS, frame.write_csv)
-    store.rest()
+    _write_csv(door, EXPORT_RECORDS, frame, store.rest)
     known = frame.filter(pl.col("actual").is_finite()).select("place_id", "timestamp", "predicted", "actual")
-    door.write_frame(EXPORT_TRAINING, known.write_csv)
-    store.rest()
+    _write_csv(door, EXPORT_TRAINING, known, store.rest)
     _write_metrics(door, health, now)
+
+
+def _write_csv(door: Door, path: str, frame: pl.DataFrame, rest: Callable[[], object]) -> None:
+    """Write a frame in parts with rests between: one write of all of it keeps every processor to itself for milliseconds."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            frame.clear().write_csv(file)  # the header
+            for part in frame.iter_slices(_CSV_ROWS):
+                part.write_csv(file, include_header=False)
+                rest()
+
+    door.write_frame(path, write)
 
 
 def _write_metrics(door: Door, health: dict[str, Any], now: float) -> None:
