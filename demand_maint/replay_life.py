@@ -284,13 +284,21 @@ class _Parts:
         self.life, self.clock = life, clock
         self.table = life.table
         config, root = life.config, life.root
-        # held only now and then: sealing and saving at every turn is for those who could lose something
-        self.lock = MaintainerLock(Door(root, ScratchDisk()), who="replay", clock=clock)
+        door = Door(root, ScratchDisk())
+        # the monitor's is taken at the end only: sealing and saving at every turn is for those who could lose something
+        self.lock = MaintainerLock(door, who="replay", clock=clock)
+        self._for_life = MaintainerLock(door, who="replay", clock=clock)
         with ModelMonitor(root, config, clock) as founder:  # as `demand-maint init` does, which is another process
             founder.import_history(self.table.before.select("place_id", "timestamp", "actual"))
         self.monitor = ModelMonitor(root, config, clock, lock=self.lock)
         self.manager = HybridModelManager(
-            root, config=config, clock=clock, monitor=self.monitor, pool=life.pool, who="replay"
+            root,
+            config=config,
+            clock=clock,
+            monitor=self.monitor,
+            pool=life.pool,
+            lock=self._for_life,
+            who="replay",
         )
         self.registry = self.manager.registry
         self.ahead = AheadModels(self.table)
@@ -305,6 +313,7 @@ class _Parts:
             load=self.ahead.load,
         )
         self._unsync()
+        self._for_life.acquire()
         self._found(first)
 
     def __enter__(self) -> Self:
@@ -312,6 +321,7 @@ class _Parts:
 
     def __exit__(self, *error: object) -> None:
         self.manager.close()
+        self._for_life.release()
         try:
             self.lock.acquire()
             self.monitor.close()

@@ -13,6 +13,8 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -330,20 +332,14 @@ class Door:
     # inside
 
     def _safe(self, rel: str) -> str:
-        if rel == ".":
-            return self._prefix
-        parts = rel.split("/")
-        if not rel.isprintable() or not _NO_PARTS.isdisjoint(parts) or not _NO_CHARACTERS.isdisjoint(rel):
-            raise PathError(f"{rel!r} is no path below {self._prefix}. Use a relative path without '..'.")
-        path = self._prefix
-        for part in parts[:-1]:
-            path = f"{path}{os.sep}{part}"
+        path, above = _checked(self._prefix, rel)
+        for one in above:
             try:
-                if stat.S_ISLNK(os.lstat(path).st_mode):
-                    raise PathError(f"{path} is a symbolic link, which could leave {self._prefix}. Use a bind mount.")
+                if stat.S_ISLNK(os.lstat(one).st_mode):
+                    raise PathError(f"{one} is a symbolic link, which could leave {self._prefix}. Use a bind mount.")
             except (FileNotFoundError, NotADirectoryError):
                 break
-        return f"{self._prefix}{os.sep}{os.sep.join(parts)}"
+        return path
 
     @contextmanager
     def _temporary(self, rel: str) -> Iterator[tuple[int, str]]:
@@ -439,6 +435,18 @@ class Door:
             return True
         finally:
             self.disk.close(descriptor)
+
+
+@lru_cache(maxsize=1024)
+def _checked(prefix: str, rel: str) -> tuple[str, tuple[str, ...]]:
+    """Return the path of `rel` and those of the directories above it, where by its text it stays below `prefix`."""
+    if rel == ".":
+        return prefix, ()
+    parts = rel.split("/")
+    if not rel.isprintable() or not _NO_PARTS.isdisjoint(parts) or not _NO_CHARACTERS.isdisjoint(rel):
+        raise PathError(f"{rel!r} is no path below {prefix}. Use a relative path without '..'.")
+    paths = list(accumulate(parts, lambda path, part: f"{path}{os.sep}{part}", initial=prefix))
+    return paths[-1], tuple(paths[1:-1])
 
 
 def _temp_name(name: str) -> str:

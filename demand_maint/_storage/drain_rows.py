@@ -151,7 +151,7 @@ def checksum(segment: Segment, start: int, end: int) -> int:
 def covered(stamps: list[Span], start: int, end: int) -> bool:
     """Whether earlier notes tell of every row of a stretch."""
     at = start
-    for low, high, *_ in sorted(stamps):
+    for low, high, *_ in sorted(stamp for stamp in stamps if stamp[1] > start):
         if low <= at < high:
             at = high
     return at >= end

@@ -42,11 +42,12 @@ class VersionStore:
         Largest model that is written or read.
     """
 
-    __slots__ = ("_door", "max_model_bytes")
+    __slots__ = ("_door", "_readable", "max_model_bytes")
 
     def __init__(self, door: Door, max_model_bytes: int) -> None:
         self._door = door
         self.max_model_bytes = max_model_bytes
+        self._readable: set[str] = set()
 
     def numbers(self) -> list[int]:
         """Numbers there are, ascending."""
@@ -105,20 +106,27 @@ class VersionStore:
 
     def metadata(self, number: int, expected: FileHashes) -> ModelMetadata:
         """Metadata of the version, checked like the model."""
+        return decode_metadata(self._metadata_bytes(number, expected), f"{version_dir(number)}/{METADATA_FILE}")
+
+    def _metadata_bytes(self, number: int, expected: FileHashes) -> bytes:
         rel = f"{version_dir(number)}/{METADATA_FILE}"
         data = self._read(rel, MAX_JSON_BYTES)
         if sha256_hex(data) != expected.metadata:
             raise DamagedRegistryError(
                 f"{rel} is damaged: its sha256 is not the committed {expected.metadata[:12]}... Roll back, or deploy again."
             )
-        return decode_metadata(data, rel)
+        return data
 
     def fault(self, number: int, expected: FileHashes | None) -> str | None:
         """Return what is wrong with a version, in words; ``None`` where it is whole. An unreadable disk is no damage and raises."""
         try:
             hashes = expected or self.sums(number)
             self.model(number, hashes)
-            self.metadata(number, hashes)
+            if hashes.metadata not in self._readable:  # the same bytes are readable for ever
+                self.metadata(number, hashes)
+                self._readable.add(hashes.metadata)
+            else:
+                self._metadata_bytes(number, hashes)
         except (DamagedModelError, DamagedRegistryError, ModelTooLargeError) as error:
             return str(error)
         return None

@@ -317,11 +317,13 @@ def _now(view: MetricsView, end: int, rows_a_day: int, before: FeedDays) -> tupl
     days = max(-(-LEAST_ROWS // rows_a_day), 1)
     long = 24 * days
 
-    def week(number: int) -> dict[str, Floats]:
-        until = end - 168 * number
-        return view.feed.blocks_by_place(np.array([until - long, until - 6, until], dtype=np.int64))
+    def stretches(ends: NDArray[np.int64]) -> list[dict[str, Floats]]:
+        """Return sums over the stretches with these ascending ends, each in two parts."""
+        edges = (ends[:, None] + np.array([-long, -6, 0])).reshape(-1)
+        blocks = view.feed.blocks_by_place(edges)
+        return [{name: values[:, 3 * i : 3 * i + 2] for name, values in blocks.items()} for i in range(len(ends))]
 
-    last = week(0)
+    last = stretches(np.array([end]))[0]
     parts = [{name: values[:, 1] for name, values in last.items()}, _joined(last)]
     codes = np.zeros(len(last["n"]), dtype=np.int8)
     typical = before.typical
@@ -333,7 +335,7 @@ def _now(view: MetricsView, end: int, rows_a_day: int, before: FeedDays) -> tupl
     chosen = np.flatnonzero(odd)
     if len(chosen) == 0:
         return codes, end - long
-    weeks = [week(number) for number in range(1, WEEKS + 1)]
+    weeks = stretches(end - 168 * np.arange(WEEKS, 0, -1))[::-1]
     pasts = [
         {name: np.stack([w[name][chosen, 1] for w in weeks]) for name in last},
         {name: np.stack([_joined(w)[name][chosen] for w in weeks]) for name in last},

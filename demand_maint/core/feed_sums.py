@@ -91,9 +91,9 @@ class FeedSums:
         }
         self._table.add(here, parts, {"minimum": after, "maximum": after})
 
-    def count(self, name: str, place: NDArray[Any], slot: NDArray[np.int64]) -> None:
-        """Count one of ``invalid``, ``duplicates``, ``expected`` per row."""
-        here = Cells(place, slot)
+    def count(self, name: str, place: NDArray[Any], slot: NDArray[np.int64], cells: Cells | None = None) -> None:
+        """Count one of ``invalid``, ``duplicates``, ``expected`` per row; `cells` are those of the rows where known."""
+        here = cells if cells is not None else Cells(place, slot)
         self._table.add(here, {name: here.counts})
 
     def blocks_by_place(self, edges: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:

@@ -216,7 +216,9 @@ class LineUp:
         fine = np.isfinite(value)
         if not fine.any():
             return
-        value, level, actual, served = value[fine], level[fine], actual[fine], served[fine]
+        if not fine.all():
+            value, level, actual, served = value[fine], level[fine], actual[fine], served[fine]
+            position, place = position[fine], place[fine]
         fields = [
             np.ones(len(value)),
             np.abs(value - actual),
@@ -226,7 +228,7 @@ class LineUp:
             actual,
             np.maximum(value, 0.0),
         ]
-        self._state.sums.add(seat.slot, position[fine], place[fine], sign * np.stack(fields))
+        self._state.sums.add(seat.slot, position, place, sign * np.stack(fields))
 
     # --- feed faults ----------------------------------------------------------------------------------------------------
 

@@ -83,12 +83,12 @@ class LiveMetrics:
                 self.counts[name] += number
         if outcome.unpredicted is not None:
             self.sums.count_predictions(*outcome.unpredicted, -1.0)
-        # where every row is new and complete, all figures share the rows' cells
-        cells = None
-        if outcome.all_new and outcome.added is not None:
-            cells = Cells(outcome.added.place, outcome.added.slot)
-        elif outcome.predicted is not None:
-            self.sums.count_predictions(*outcome.predicted)
+        # rows that are the same arrays share their cells
+        cells, truths, added = None, outcome.truths, outcome.added
+        if truths is not None and added is not None and truths.place is added.place:
+            cells = Cells(added.place, added.slot)
+        if not outcome.all_new:
+            self._count_predictions(outcome)
         self._apply_feed(outcome, cells)
         if outcome.retracted is not None:
             self.sums.retract(outcome.retracted)
@@ -96,10 +96,9 @@ class LiveMetrics:
             for tracker in self.trackers.values():
                 if isinstance(tracker, RetractingTracker):
                     tracker.retract(outcome.retracted)
-        added = outcome.added
         if added is None:
             return 0
-        self.sums.add(added, cells, predicted=cells is not None and outcome.predicted is not None)
+        self.sums.add(added, cells, predicted=outcome.all_new and outcome.predicted is not None)
         self.past_changes += self._is_past(added.slot)
         for tracker in self.trackers.values():
             tracker.update(added)
@@ -144,16 +143,24 @@ class LiveMetrics:
         """Hour in which the local day of each hour began."""
         return np.minimum(self.grid.day_start(self.grid.day(hours * HOUR)) // HOUR, hours)
 
-    def _apply_feed(self, outcome: Outcome, cells: Cells | None) -> None:
-        expected = outcome.expected
-        if expected is not None and cells is None:
-            self.feed.count("expected", *expected)
+    def _count_predictions(self, outcome: Outcome) -> None:
+        """Count predictions in the errors and in the truth; mostly they are the same rows, which share their cells."""
+        predicted, expected = outcome.predicted, outcome.expected
+        cells = None
+        if predicted is not None:
+            shared = expected is not None and expected[0] is predicted[0]
+            cells = Cells(*expected) if shared and expected is not None else None
+            self.sums.count_predictions(*predicted, cells=cells)
+        if expected is not None:
+            self.feed.count("expected", *expected, cells)
             self.past_truths += self._is_past(expected[1])
+
+    def _apply_feed(self, outcome: Outcome, cells: Cells | None) -> None:
         if outcome.truths is not None:
             truths = outcome.truths
             newest = float(truths.slot.max())
             self.newest = newest if self.newest is None else max(self.newest, newest)
-            both = cells is not None and expected is not None
+            both = outcome.all_new and outcome.expected is not None
             self.feed.add(truths.place, truths.slot, truths.actual, truths.late, cells, expected=both)
             self.past_truths += self._is_past(truths.slot)
         if outcome.restated is not None:

@@ -71,10 +71,12 @@ class HourlySums:
         slot: NDArray[np.int64],
         version: NDArray[Any],
         sign: float = 1.0,
+        cells: Cells | None = None,
     ) -> None:
-        """Count predictions made, or take the count back with `sign` -1."""
+        """Count predictions made, or take the count back with `sign` -1; `cells` are those of the rows where known."""
         for number, chosen in _by_version(version):
-            here = Cells(place[chosen], slot[chosen])
+            whole = isinstance(chosen, slice)
+            here = cells if cells is not None and whole else Cells(place[chosen], slot[chosen])
             self._table(number).add(here, {"predictions": sign * here.counts})
 
     def window(

@@ -375,10 +375,12 @@ class RowBuffer:
         moved = had & (before.version != after.version)
         if (fresh := has & ~had).any():
             out.expected = (place[fresh], slot[fresh])
-        if (put := fresh | moved).any():
-            out.predicted = (place[put], slot[put], after.version[put])
         if moved.any():
+            put = fresh | moved
+            out.predicted = (place[put], slot[put], after.version[put])
             out.unpredicted = (place[moved], slot[moved], before.version[moved])
+        elif out.expected is not None:
+            out.predicted = (*out.expected, after.version[fresh])
         # the naive forecasts of these rows, and of rows that lean on truths that are new or changed
         mature = (after.flags & IS_MATURE) == IS_MATURE
         touched = np.flatnonzero(mature)
@@ -394,6 +396,9 @@ class RowBuffer:
             retracted.append(leaning[0])
             added.append(leaning[1])
         out.retracted, out.added = joined_batches(retracted), joined_batches(added)
+        if out.truths is not None and out.added is added[0] and (new == add).all():  # the rows are the same
+            place, slot, actual = out.added.place, out.added.slot, out.added.actual
+            out.truths = Truths(place, slot, actual, out.truths.late, actual)
 
     def _restate_leaning(
         self, place: Codes, slot: Ints, changed: NDArray[np.bool_], own: Ints

@@ -177,13 +177,13 @@ class DaySums:
     def add(self, slot: int, position: Integers, place: NDArray[np.intp], values: Floats) -> None:
         """Add `values` (fields, n) of rows inside the window."""
         flat = position * self.places + place
-        size = self.days * self.places
-        for field in range(len(values)):
-            target = self.data[slot, field].reshape(-1)
-            if len(flat) * 8 > size:
-                target += np.bincount(flat, values[field], size)
-            else:
-                np.add.at(target, flat, values[field])
+        size, fields = self.days * self.places, len(values)
+        target = self.data[slot, :fields].reshape(-1)
+        every = (np.arange(fields)[:, None] * size + flat).reshape(-1)
+        if len(flat) * 8 > size:
+            target += np.bincount(every, values.reshape(-1), fields * size)
+        else:
+            np.add.at(target, every, values.reshape(-1))
 
     def clear(self, slot: int) -> None:
         """Forget what `slot` held."""
