@@ -8,6 +8,7 @@ import numpy as np
 from benchmarks.filled import filled_root
 from benchmarks.timing import arguments, median, show
 from demand_maint.model_monitor import ModelMonitor
+from demand_maint.whole_days import WholeDays
 
 
 def timed(function: Any, rounds: int) -> float:
@@ -40,7 +41,7 @@ def main() -> None:
 
         def everything() -> None:
             monitor._reports.clear()
-            monitor._daily = (None, 0, None)
+            monitor._whole_days = WholeDays(monitor.config, monitor.grid)
             monitor.get_model_health(details=True)
 
         rows.append({"what": "nothing pending, figures computed again", "us": timed(afresh, 101), "n": n})

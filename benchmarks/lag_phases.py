@@ -21,6 +21,7 @@ from demand_maint.hooks import HookBus
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.side_thread import SideThread
 from demand_maint.testing import VirtualClock, drifting_stream
+from demand_maint.whole_days import WholeDays
 
 __all__ = ["Phases"]
 
@@ -124,7 +125,7 @@ class Phases:
 
     async def check(self) -> None:
         """Make one check as the runtime does: assess, decide, write down; nothing of the one before is reused."""
-        self.wide.monitor._daily = (None, 0, None)
+        self.wide.monitor._whole_days = WholeDays(self.wide.monitor.config, self.wide.monitor.grid)
         self.wide.monitor._reports.clear()
         result = await self.cycle.run(None)
         if result["status"] not in {"no_action", "blocked"}:

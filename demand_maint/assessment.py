@@ -1,5 +1,7 @@
 """Gathers what a decision rests on: health, ledger, facts of the commits, verdicts of live truth. Reads, and decides nothing."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from demand_maint._storage.ledger_file import LedgerFile
@@ -12,6 +14,7 @@ from demand_maint.core.policy import Candidate, Decision, Situation
 from demand_maint.core.promotion import candidate_verdict, probation_verdict, rollback_allowed
 from demand_maint.core.sampling import holdout_days
 from demand_maint.core.versions import Commit
+from demand_maint.errors import NoChampionError
 from demand_maint.model_monitor import ModelMonitor
 
 __all__ = ["Assessor"]
@@ -32,7 +35,9 @@ class Assessor:
     def situation(self) -> Situation:
         """Everything the rules look at, as of now."""
         now, commits = self.clock.now(), self.registry.commits()
-        head = self.registry.champion()
+        if not commits:
+            raise NoChampionError(str(self.registry.door.root))
+        head = commits[-1]
         facts = LedgerFacts.from_commits(commits)
         health = self.monitor.report(days=self.config.policy.window_days, details=True)
         ledger = self._ledger_file.load()
@@ -53,7 +58,8 @@ class Assessor:
 
     def agenda(self, decision: Decision, now: float, *, forced: bool) -> Agenda:
         """Everything the cycle needs to carry `decision` out."""
-        head = self.registry.champion()
+        commits = self.registry.commits()
+        head = commits[-1]
         return Agenda(
             now=now,
             decision=decision,
@@ -64,7 +70,7 @@ class Assessor:
             forced=forced,
             matured_days=self.config.policy.matured_days,
             standings=self._standings(head, now),
-            rollbacks_left=self._rollbacks_left(now),
+            rollbacks_left=self._rollbacks_left(commits, now),
             advise=self.config.runtime.mode == "advise",
         )
 
@@ -118,8 +124,6 @@ class Assessor:
             )
         return tuple(standings)
 
-    def _rollbacks_left(self, now: float) -> int:
-        automatic = [
-            commit.at for commit in self.registry.commits() if commit.action == "rollback" and "probation" in commit.why
-        ]
+    def _rollbacks_left(self, commits: Sequence[Commit], now: float) -> int:
+        automatic = [commit.at for commit in commits if commit.action == "rollback" and "probation" in commit.why]
         return 1 if rollback_allowed(automatic, now, self.config.policy) else 0
