@@ -19,6 +19,7 @@ from demand_maint._storage.drain_rows import (
     Segment,
     SegmentCursor,
     WriterState,
+    as_first_read,
     has_block_begun,
     in_order,
     plausible,
@@ -90,6 +91,7 @@ class Drain:
         self._clock = SystemClock()  # compared with the stamps of the file system
         self._stamps: dict[str, int] = {}
         self._gone: set[str] = set()
+        self._reads_again = True
 
     # where we are
 
@@ -111,6 +113,7 @@ class Drain:
         self._writers.clear()
         self._stamps.clear()
         self._gone.clear()
+        self._reads_again = True
 
     def drop(self, paths: list[str]) -> None:
         """Forget segments that are gone."""
@@ -148,13 +151,33 @@ class Drain:
                 self._is_dead(writer)
 
     def read(self, now: float, *, look: bool = True) -> Iterator[DrainedRows]:
-        """Rows committed since the last call, writer by writer in the order in which they were logged."""
+        """Rows committed since the last call, writer by writer in the order in which they were logged.
+
+        The first call reads again what others had read and not saved, in their order as far as that was noted: of a truth and
+        its correction by another process the one that came last has to stay.
+        """
         stamp = float(int(now))
         if look:
             self.look()
-        for _, writer in sorted(self._writers.items()):
-            yield from self._read_writer(writer, stamp)
-            writer.looked = stamp
+        writers = [writer for _, writer in sorted(self._writers.items())]
+        if self._reads_again and len(writers) > 1:
+            yield from self._handed_on(as_first_read(self._read_whole(writers, stamp)))
+            for writer in writers:
+                writer.looked = stamp
+        else:
+            for writer in writers:
+                yield from self._read_writer(writer, stamp)
+                writer.looked = stamp
+        self._reads_again = False
+
+    def _read_whole(self, writers: list[WriterState], stamp: float) -> list[DrainedRows]:
+        before = [(segment, segment.progress()) for writer in writers for segment in writer.segments.values()]
+        try:
+            return [part for writer in writers for part in self._read_writer(writer, stamp)]
+        except BaseException:  # what was read and not handed on is read again
+            for segment, progress in before:
+                segment.go_back(progress)
+            raise
 
     def has_new(self) -> bool:
         """Whether any writer has committed something that was not read; cheap where nothing was."""
@@ -354,7 +377,10 @@ class Drain:
             for segment, progress in before:
                 segment.go_back(progress)
             raise
-        parts = in_order([*blocks, *records]) if blocks else records
+        yield from self._handed_on(in_order([*blocks, *records]) if blocks else records)
+
+    def _handed_on(self, parts: list[DrainedRows]) -> Iterator[DrainedRows]:
+        """Hand parts on, telling how many rows are ahead."""
         self.ahead = sum(len(part) for part in parts)
         for part in parts:
             yield part
@@ -417,6 +443,12 @@ class Drain:
         rows, at = chosen(joined(shapes), order), at[order]
         self.notes.add(segment, [(start, end)], stamp, since)
         return rows, *self.notes.observed(segment, at, stamp, since)
+
+    def note_order(self) -> None:
+        """Write down what was read where that is of several writers: whose word came last is not to be seen from the journals."""
+        unnoted = [any(one.unnoted for one in writer.segments.values()) for writer in self._writers.values()]
+        if sum(unnoted) > 1:
+            self.flush_all_notes()
 
     def flush_all_notes(self) -> None:
         """Write down everything that was read without the lock."""

@@ -3,6 +3,7 @@
 import zlib
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import itemgetter
 
 import msgspec
 import numpy as np
@@ -34,6 +35,7 @@ __all__ = [
     "SegmentCursor",
     "Span",
     "WriterState",
+    "as_first_read",
     "checksum",
     "covered",
     "has_block_begun",
@@ -129,6 +131,21 @@ class WriterState:
     words_size: int = -1
     looked: float = 0.0
     dead: bool = False
+
+
+def as_first_read(parts: list[DrainedRows]) -> list[DrainedRows]:
+    """Put rows of several writers in the order in which they were read first; those of one writer keep theirs."""
+    pieces: list[tuple[float, DrainedRows]] = []
+    newest: dict[str, float] = {}
+    for part in parts:
+        read = np.maximum(np.maximum.accumulate(part.observed_at), newest.get(part.writer, 0.0))
+        newest[part.writer] = float(read[-1])
+        edges = [0, *(np.flatnonzero(read[1:] != read[:-1]) + 1).tolist(), len(part)]
+        for start, end in pairwise(edges):
+            here = slice(start, end)
+            columns = part.place[here], part.observed_at[here], part.observed_from[here]
+            pieces.append((float(read[start]), DrainedRows(part.writer, chosen(part.rows, here), *columns)))
+    return [piece for _, piece in sorted(pieces, key=itemgetter(0))]
 
 
 def has_block_begun(segment: Segment) -> bool:

@@ -37,6 +37,7 @@ _GENTLE_CHUNK = 4_096  # well under a millisecond with the interpreter held
 _PAUSE = 0.0005
 _LATEST = 4_294_000_000.0
 _SNAPSHOT = "metrics"
+_FORMAT = 2  # of the saved sums: another one is counted again from the rows; 2 has the errors of ordinary forecasts
 _log = get_logger("store")
 
 
@@ -161,8 +162,9 @@ class ObservationStore:
         self._number, data = found
         self._number = max(self._number, *self._snapshots.numbers())
         facts, arrays = unpack(data)
-        if facts["grid"] != [self.grid.zone, self.grid.step, self.config.season_seconds, self.config.horizon_seconds]:
-            _log.warning("sums_rebuilt", reason="zone, step, season or horizon changed")
+        grid = [self.grid.zone, self.grid.step, self.config.season_seconds, self.config.horizon_seconds]
+        if facts.get("format") != _FORMAT or facts["grid"] != grid:
+            _log.warning("sums_rebuilt", reason="zone, step, season, horizon or the format of saved sums changed")
             self._rebuild()
             return
         self.places[:] = facts["places"]
@@ -257,11 +259,19 @@ class ObservationStore:
                 matured += self._ingest(self.buffer, events)
                 self._unsaved += len(events)
                 self.rest()
+        if lead:
+            self._note_order()
         if self.config.missing_actual == "zero" and (self._buffer is not None or self.metrics.newest_slot is not None):
             matured += self.metrics.apply(self.buffer.assume_zero(now))
         if self._buffer is not None:
             self._forget_old(now)
         return matured
+
+    def _note_order(self) -> None:
+        try:
+            self.drain_reader.note_order()
+        except OSError as error:  # tried again with the next drain
+            _log.warning("drain_notes_failed", reason=str(error))
 
     def rest(self) -> None:
         """Hand the interpreter to the event loop, where the last drain was told to: without it others wait for 5 ms."""
@@ -354,6 +364,7 @@ class ObservationStore:
         trackers = {name: tracker.encode() for name, tracker in self.metrics.trackers.items()}
         trackers = {name: data for name, data in self._saved_trackers.items() if name not in trackers} | trackers
         facts |= {
+            "format": _FORMAT,
             "floor": self._buffer.floor if self._buffer is not None else self._floor,
             "grid": [self.grid.zone, self.grid.step, self.config.season_seconds, self.config.horizon_seconds],
             "places": self.places,

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from demand_maint._storage import observation_store
 from demand_maint.config import Config, MonitorConfig
 from demand_maint.core.lineup import LineUp
 from demand_maint.core.records import MaturedBatch
@@ -191,3 +192,45 @@ def test_training_data_comes_from_the_users_own_builder_beside_the_root(
     assert rows.columns == ["place_id", "timestamp", "hour", "actual"]
     assert isinstance(rows, pl.DataFrame)
     assert np.unique(rows["hour"].to_numpy()).tolist() == list(range(24))
+
+
+def pass_and_drain(clock: VirtualClock, monitor: ModelMonitor) -> None:
+    """Let two seconds pass between drains."""
+    monitor.drain()
+    clock.advance(2)
+
+
+def test_the_truth_that_came_last_stays_when_rows_are_read_again(tmp_path: Path) -> None:
+    """After a death between two saves a correction by another process still stands, whatever the order of the writers' names."""
+    clock = VirtualClock(START + DAY)
+    with ModelMonitor(tmp_path, Config(), clock) as other:
+        other.log_actual("z", START, 1.0)  # its writer's name sorts before that of the one who leads
+        clock.advance(2)
+        leader = ModelMonitor(tmp_path, Config(), clock)
+        leader.log_actual("y", START, 1.0)
+        pass_and_drain(clock, leader)
+        leader.log_prediction_vs_actual("a", START, 10.0, 4.0)
+        pass_and_drain(clock, leader)
+        other.log_actual("a", START, 7.0)
+        pass_and_drain(clock, leader)
+        assert leader.sums.window(0, 10**6).abs_error == 3.0
+        leader.journal.close()
+        leader._closed = True  # died: nothing is saved
+        with ModelMonitor(tmp_path, Config(), clock) as successor:
+            assert successor.get_model_health()["mae"] == 3.0
+
+
+def test_sums_that_another_release_saved_are_counted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved sums of another format are not taken over, and the figures are the same."""
+    clock = VirtualClock(START + WEEK)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(observation_store, "_FORMAT", 1)
+        with ModelMonitor(tmp_path, Config(), clock) as monitor:
+            live_a_week(monitor, 0, complete=True)
+            monitor.drain()
+            monitor.save()
+            wanted = monitor.sums.window(0, 10**6)
+    with ModelMonitor(tmp_path, Config(), clock) as monitor:
+        monitor.drain()
+        assert monitor.sums.window(0, 10**6) == wanted
+        assert monitor._store._rebuilt
