@@ -84,9 +84,11 @@ async def main(root: Path) -> None:
     os.environ["no_proxy"] = "127.0.0.1"
     policy = {
         "promotion": "gate",
-        "method": "raw",
+        "method": "raw",  # the plain rule over 7 days, with thresholds of one's own: twice the error is worth a call
         "sequential_test": False,
-    }  # the plain rule: 15 % and 25 % over 7 days
+        "suggest_degradation": 1.0,
+        "critical_degradation": 1.5,
+    }
     settings: dict[str, Any] = {"runtime": {"mode": "advise"}, "policy": policy}
     async with MaintenanceRuntime.attach(root=root, config=settings, clock=clock) as runtime:
 
