@@ -199,6 +199,7 @@ class ObservationStore:
         self.drain_reader.restore({})
         for events in self.events_since(None):
             self._ingest(buffer, events)
+            self._unsaved += len(events)  # so that it is saved, and not done again at the next start
         sealed = [m for name in self.sealed.names() if (m := self.sealed.manifest(name)) is not None]
         unsealed = self.drain_reader.unsealed()
         self.drain_reader.restore({}, [path for m in sealed if (path := segment_path(m)) not in unsealed])

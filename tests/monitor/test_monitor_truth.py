@@ -221,7 +221,7 @@ def test_the_truth_that_came_last_stays_when_rows_are_read_again(tmp_path: Path)
 
 
 def test_sums_that_another_release_saved_are_counted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Saved sums of another format are not taken over, and the figures are the same."""
+    """Saved sums of another format are not taken over, the figures are the same, and the next start has them."""
     clock = VirtualClock(START + WEEK)
     with monkeypatch.context() as earlier:
         earlier.setattr(observation_store, "_FORMAT", 1)
@@ -234,3 +234,6 @@ def test_sums_that_another_release_saved_are_counted_again(tmp_path: Path, monke
         monitor.drain()
         assert monitor.sums.window(0, 10**6) == wanted
         assert monitor._store._rebuilt
+    with ModelMonitor(tmp_path, Config(), clock) as monitor:
+        assert monitor.sums.window(0, 10**6) == wanted
+        assert not monitor._store._rebuilt
