@@ -445,9 +445,8 @@ class Drain:
         return rows, *self.notes.observed(segment, at, stamp, since)
 
     def note_order(self) -> None:
-        """Write down what was read where that is of several writers: whose word came last is not to be seen from the journals."""
-        unnoted = [any(one.unnoted for one in writer.segments.values()) for writer in self._writers.values()]
-        if sum(unnoted) > 1:
+        """Write down what was read where several write: whose word came last is not to be seen from their journals."""
+        if sum(bool(writer.segments) for writer in self._writers.values()) > 1:
             self.flush_all_notes()
 
     def flush_all_notes(self) -> None:
