@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demand_maint._storage.door import Door
-from demand_maint._storage.drain_rows import Note, Segment, checksum, covered, stamps_at
+from demand_maint._storage.drain_rows import Note, Segment, checksum, gaps, stamps_at
 
 __all__ = ["DRAINED", "DrainNotes"]
 
@@ -29,13 +29,13 @@ class DrainNotes:
         return stamps_at(segment.stamps, at, (stamp, since))
 
     def add(self, segment: Segment, spans: list[tuple[int, int]], stamp: float, since: float) -> None:
-        """Remember which rows were read when, unless that stands beside the segment already."""
+        """Remember which rows were read when, as far as that does not stand beside the segment already."""
         if not segment.stamps:
             self.read_into(segment)
-        for start, end in spans:
-            if not covered(segment.stamps, start, end):
-                segment.stamps.append((start, end, stamp, since))
-                segment.unnoted.append((start, end, stamp, since))
+        for span in spans:
+            new = [(start, end, stamp, since) for start, end in gaps(segment.stamps, *span)]
+            segment.stamps += new
+            segment.unnoted += new
 
     def write_down(self, segment: Segment) -> None:
         """Append what was remembered and does not stand there yet."""

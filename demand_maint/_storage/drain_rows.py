@@ -37,7 +37,7 @@ __all__ = [
     "WriterState",
     "as_first_read",
     "checksum",
-    "covered",
+    "gaps",
     "has_block_begun",
     "in_order",
     "plausible",
@@ -165,13 +165,15 @@ def checksum(segment: Segment, start: int, end: int) -> int:
     return zlib.crc32(segment.data[start:end])
 
 
-def covered(stamps: list[Span], start: int, end: int) -> bool:
-    """Whether earlier notes tell of every row of a stretch."""
+def gaps(stamps: list[Span], start: int, end: int) -> list[tuple[int, int]]:
+    """Stretches between `start` and `end` of which no note tells."""
+    found: list[tuple[int, int]] = []
     at = start
-    for low, high, *_ in sorted(stamp for stamp in stamps if stamp[1] > start):
-        if low <= at < high:
-            at = high
-    return at >= end
+    for low, high, *_ in sorted(stamp for stamp in stamps if stamp[1] > start and stamp[0] < end):
+        if low > at:
+            found.append((at, low))
+        at = max(at, high)
+    return [*found, (at, end)] if at < end else found
 
 
 def stamps_at(

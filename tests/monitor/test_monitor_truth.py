@@ -214,6 +214,7 @@ def test_the_truth_that_came_last_stays_when_rows_are_read_again(tmp_path: Path)
         other.log_actual("a", START, 7.0)
         pass_and_drain(clock, leader)
         assert leader.sums.window(0, 10**6).abs_error == 3.0
+        leader.log_actual("y", START + HOUR, 1.0)  # nobody has noted this one; what was noted of the others stays
         leader.journal.close()
         leader._closed = True  # died: nothing is saved
         with ModelMonitor(tmp_path, Config(), clock) as successor:
