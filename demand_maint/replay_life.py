@@ -22,7 +22,7 @@ from demand_maint._storage.door import Door
 from demand_maint._storage.lock import MaintainerLock
 from demand_maint._storage.snapshots import SnapshotStore
 from demand_maint._training.in_place import InPlacePool
-from demand_maint.clock import SystemClock
+from demand_maint.clock import StoppedClock, SystemClock
 from demand_maint.config import Config
 from demand_maint.core.replay_policy import ReplayPolicy
 from demand_maint.core.replay_result import PolicyResult, score
@@ -61,21 +61,10 @@ class LifeEvent(Struct, frozen=True, kw_only=True):
     result: dict[str, Any] = {}
 
 
-class ReplayClock:
-    """Stands still until it is moved."""
+class ReplayClock(StoppedClock):
+    """Stands still until it is moved, and never goes back."""
 
-    __slots__ = ("_now",)
-
-    def __init__(self, start: float) -> None:
-        self._now = start
-
-    def now(self) -> float:
-        """Seconds since 1970-01-01T00:00:00Z."""
-        return self._now
-
-    def monotonic(self) -> float:
-        """Return the same; this clock never goes back."""
-        return self._now
+    __slots__ = ()
 
     def move(self, to: float) -> None:
         """Let it be `to`."""
