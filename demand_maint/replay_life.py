@@ -169,7 +169,8 @@ class Life:
     def _live(self, parts: "_Parts", clock: ReplayClock) -> float | None:
         """Take every turn; return where it was stopped, ``None`` where it came to the end."""
         table, step = self.table, self.config.step_seconds
-        known_at = table.slot + step + self.label_delay
+        slots = table.slot.astype(np.float64)  # as the moments that are looked for among them
+        known_at = slots + step + self.label_delay
         interval = self.config.runtime.interval_hours * 3600
         now, told, asked = clock.now(), 0, 0
         next_check = table.start
@@ -179,7 +180,7 @@ class Life:
             if self.stop.is_set():
                 return now
             clock.move(now)
-            upto = int(np.searchsorted(known_at, now, side="right"))
+            upto = int(known_at.searchsorted(now, side="right"))
             if upto > told:
                 parts.learn(told, upto)
                 told = upto
@@ -187,7 +188,7 @@ class Life:
             if next_check <= now < table.end:
                 self._check(parts, now)
                 next_check += interval * max(1, round((now - next_check) // interval + 1))
-            end = int(np.searchsorted(table.slot, now + self.refresh + self.lead, side="left"))
+            end = int(slots.searchsorted(now + self.refresh + self.lead, side="left"))
             if end > asked:
                 self.served[asked:end] = parts.predict(asked, end)
                 asked = end

@@ -110,7 +110,7 @@ class FeedDays:
 
     def __init__(self, view: MetricsView, now: float) -> None:
         _, edges = local_days(view.grid, now - (FEED_DAYS + 7 * WEEKS) * DAY, now)
-        blocks = view.feed.blocks_by_place(edges)
+        blocks = view.feed.blocks_by_place(edges, keep=True)
         filled = np.flatnonzero((blocks["n"].sum(axis=0) > 0) | (blocks["expected"].sum(axis=0) > 0))
         first = int(filled[0]) if len(filled) else len(edges) - 1
         self.edges = edges[first:]
@@ -195,7 +195,7 @@ def classify(
     past: dict[str, Floats],
     *,
     settled: NDArray[np.bool_] | bool = True,
-    least_rows: int = LEAST_ROWS,
+    least_rows: NDArray[np.int64] | int = LEAST_ROWS,
 ) -> NDArray[np.int8]:
     """Return the kind of fault (position in `FAULTS`) of each stretch.
 
@@ -208,58 +208,55 @@ def classify(
     settled
         Whether the stretch's truth is complete, so that absence means something; shape S.
     least_rows
-        Rows a stretch needs before a level means something; constancy always takes 6.
+        Rows a stretch needs before a level means something; constancy always takes 6; shape S.
     """
     n, expected = recent["n"], recent["expected"]
     with np.errstate(all="ignore"):
         filled = past["n"] > 0
-        usual_n = _median(np.where(filled, past["n"], np.nan))
+        usual = _usual(past, filled)
+        usual_n, usual_mean, usual_zeros = usual["n"], usual["total"], usual["zeros"]
         known = np.isfinite(usual_n)
-        usual_mean = _median(np.where(filled, past["total"] / past["n"], np.nan))
-        usual_zeros = _median(np.where(filled, past["zeros"] / past["n"], np.nan))
-        usual_flat = np.where(filled, past["maximum"] <= past["minimum"], False).any(axis=0)
-        usual_low = np.nanmin(np.where(filled, past["negatives"], np.nan), axis=0, initial=np.inf)
-        usual_late = _median(np.where(filled, past["late"] / past["n"], np.nan))
-        usual_double = _median(np.where(filled, past["duplicates"] / past["n"], np.nan))
-        usual_cover = _median(np.where(filled & (past["expected"] > 0), past["n"] / past["expected"], np.nan))
-        mean = recent["total"] / n
-        factor = mean / usual_mean
+        usual_flat = (filled & (past["maximum"] <= past["minimum"])).any(axis=0)
+        usual_low = np.where(filled, past["negatives"], np.inf).min(axis=0)
+        factor = recent["total"] / n / usual_mean
         enough = n >= least_rows
-        codes = np.zeros(n.shape, dtype=np.int8)
-
-        def mark(name: str, where: NDArray[np.bool_]) -> None:
-            codes[where & (codes == 0)] = _CODE[name]
-
         wanted = np.where(expected > 0, expected, np.where(known, usual_n, 0.0))
-        mark(
-            "silent", settled & (n == 0) & (recent["invalid"] == 0) & (wanted >= 1) & (known | (expected >= LEAST_ROWS))
-        )
-        mark("invalid", (recent["invalid"] >= 3) & (recent["invalid"] > 0.2 * (n + recent["invalid"])))
-        mark("negative", enough & (recent["negatives"] > 0.2 * n) & ~(usual_low > 0))
-        mark("unit", enough & known & (usual_mean > 0) & _other_unit(recent, past, filled, factor))
         flat = (n >= LEAST_ROWS) & (recent["maximum"] <= recent["minimum"])
-        mark("constant", flat & (recent["maximum"] != 0) & ~usual_flat)
-        mark(
-            "zeros", enough & (recent["zeros"] > np.maximum(0.5, 3.0 * usual_zeros) * n) & known & (usual_zeros < 0.25)
-        )
-        cover = np.where(expected > 0, n / np.maximum(expected, 1.0), n / np.where(known, usual_n, np.inf))
-        mark(
-            "missing",
-            settled
-            & (wanted >= least_rows)
-            & known
-            & (cover < 0.5 * np.where(np.isfinite(usual_cover), usual_cover, 1.0)),
-        )
-        mark("duplicates", enough & (recent["duplicates"] > 0.5 * n) & ~(usual_double > 0.25))
-        mark("late", enough & (recent["late"] > 0.6 * n) & ~(usual_late > 0.3))
+        cover = n / np.where(expected > 0, np.maximum(expected, 1.0), np.where(known, usual_n, np.inf))
+        usual_cover = np.where(np.isfinite(usual["cover"]), usual["cover"], 1.0)
+        found = {
+            "silent": settled
+            & (n == 0)
+            & (recent["invalid"] == 0)
+            & (wanted >= 1)
+            & (known | (expected >= LEAST_ROWS)),
+            "invalid": (recent["invalid"] >= 3) & (recent["invalid"] > 0.2 * (n + recent["invalid"])),
+            "negative": enough & (recent["negatives"] > 0.2 * n) & ~(usual_low > 0),
+            "unit": enough & known & (usual_mean > 0) & _other_unit(recent, usual["maximum"], factor),
+            "constant": flat & (recent["maximum"] != 0) & ~usual_flat,
+            "zeros": enough & (recent["zeros"] > np.maximum(0.5, 3.0 * usual_zeros) * n) & known & (usual_zeros < 0.25),
+            "missing": settled & (wanted >= least_rows) & known & (cover < 0.5 * usual_cover),
+            "duplicates": enough & (recent["duplicates"] > 0.5 * n) & ~(usual["duplicates"] > 0.25),
+            "late": enough & (recent["late"] > 0.6 * n) & ~(usual["late"] > 0.3),
+        }
+    codes = np.zeros(n.shape, dtype=np.int8)
+    for name in reversed(FAULTS[1:]):  # the gravest last, over all others
+        codes[found[name]] = _CODE[name]
     return codes
 
 
-def _other_unit(
-    recent: dict[str, Floats], past: dict[str, Floats], filled: NDArray[np.bool_], factor: Floats
-) -> NDArray[np.bool_]:
+def _usual(past: dict[str, Floats], filled: NDArray[np.bool_]) -> dict[str, Floats]:
+    """Return medians over the weeks of rows, of figures per row, of the highest value and of the share that came; NaN where unknown."""
+    per_row = ("total", "zeros", "late", "duplicates")
+    figures = np.array([past["n"], past["maximum"], past["n"] / past["expected"], *(past[name] for name in per_row)])
+    figures[3:] /= past["n"]
+    figures[:, ~filled] = np.nan
+    figures[2, past["expected"] <= 0] = np.nan
+    return dict(zip(("n", "maximum", "cover", *per_row), _median(figures), strict=True))
+
+
+def _other_unit(recent: dict[str, Floats], usual_top: Floats, factor: Floats) -> NDArray[np.bool_]:
     """Whether the level moved by a large factor and the extremes moved with it, as demand's own peaks do not."""
-    usual_top = _median(np.where(filled, past["maximum"], np.nan))
     top = recent["maximum"] / usual_top
     up = (factor >= UNIT_FACTOR) & (top >= UNIT_FACTOR)
     down = (
@@ -274,11 +271,11 @@ def _other_unit(
 
 
 def _median(values: Floats) -> Floats:
-    """Median over the weeks that are no NaN, low one of the middle two; NaN where there is none."""
-    ordered = np.sort(values, axis=0)
-    count = np.isfinite(ordered).sum(axis=0)
+    """Median over the weeks, the second axis, that are no NaN, low one of the middle two; NaN where there is none."""
+    ordered = np.sort(values, axis=1)
+    count = np.isfinite(ordered).sum(axis=1)
     middle = np.maximum((count - 1) // 2, 0)
-    chosen: Floats = np.take_along_axis(ordered, middle[None], axis=0)[0]
+    chosen: Floats = np.take_along_axis(ordered, middle[:, None], axis=1)[:, 0]
     return chosen
 
 
@@ -316,49 +313,32 @@ def _now(view: MetricsView, end: int, rows_a_day: int, before: FeedDays) -> tupl
     """
     days = max(-(-LEAST_ROWS // rows_a_day), 1)
     long = 24 * days
-
-    def stretches(ends: NDArray[np.int64]) -> list[dict[str, Floats]]:
-        """Return sums over the stretches with these ascending ends, each in two parts."""
-        edges = (ends[:, None] + np.array([-long, -6, 0])).reshape(-1)
-        blocks = view.feed.blocks_by_place(edges)
-        return [{name: values[:, 3 * i : 3 * i + 2] for name, values in blocks.items()} for i in range(len(ends))]
-
-    last = stretches(np.array([end]))[0]
-    parts = [{name: values[:, 1] for name, values in last.items()}, _joined(last)]
-    codes = np.zeros(len(last["n"]), dtype=np.int8)
+    ends = end - 168 * np.arange(WEEKS, -1, -1)
+    sums = view.feed.stretches_by_place(ends[:, None] + np.array([-long, -6, 0]))
+    short, whole = ({name: values[part, -1] for name, values in sums.items()} for part in (0, 1))
+    codes = np.zeros(len(short["n"]), dtype=np.int8)
     typical = before.typical
-    odd = _odd(parts[1], days * before.usual_n, typical) | (parts[0]["maximum"] <= parts[0]["minimum"])
-    odd |= (parts[0]["invalid"] > 0) | (parts[0]["maximum"] > 4.0 * before.top)
+    odd = _odd(whole, days * before.usual_n, typical) | (short["maximum"] <= short["minimum"])
+    odd |= (short["invalid"] > 0) | (short["maximum"] > 4.0 * before.top)
     for name in ("negatives", "zeros", "duplicates", "late"):
-        odd |= parts[0][name] > 0.2 * parts[0]["n"]
-    odd |= parts[0]["total"] < 0.5 * typical * parts[0]["n"]
-    chosen = np.flatnonzero(odd)
-    if len(chosen) == 0:
+        odd |= short[name] > 0.2 * short["n"]
+    odd |= short["total"] < 0.5 * typical * short["n"]
+    chosen = odd.nonzero()[0]
+    count = len(chosen)
+    if count == 0:
         return codes, end - long
-    weeks = stretches(end - 168 * np.arange(WEEKS, 0, -1))[::-1]
-    pasts = [
-        {name: np.stack([w[name][chosen, 1] for w in weeks]) for name in last},
-        {name: np.stack([_joined(w)[name][chosen] for w in weeks]) for name in last},
-    ]
-    short, whole = (
-        classify({name: values[chosen] for name, values in part.items()}, past, settled=settled, least_rows=least)
-        for part, past, settled, least in zip(
-            parts, pasts, (False, True), (LEAST_ROWS, min(LEAST_ROWS, rows_a_day)), strict=True
-        )
+    # both stretches of all odd places are looked at in one go
+    both = {name: values[:, :, chosen].swapaxes(0, 1).reshape(len(ends), -1) for name, values in sums.items()}
+    found = classify(
+        {name: values[-1] for name, values in both.items()},
+        {name: values[:-1] for name, values in both.items()},
+        settled=np.arange(2 * count) >= count,
+        least_rows=np.repeat([LEAST_ROWS, min(LEAST_ROWS, rows_a_day)], count),
     )
-    gaps = whole == _CODE["missing"]  # a day that is still filling; whole days tell
-    codes[chosen] = np.where(short > 0, short, np.where(gaps, 0, whole))
+    at_once, all_in_all = found[:count], found[count:]
+    gaps = all_in_all == _CODE["missing"]  # a day that is still filling; whole days tell
+    codes[chosen] = np.where(at_once > 0, at_once, np.where(gaps, 0, all_in_all))
     return codes, end - long
-
-
-def _joined(sums: dict[str, Floats]) -> dict[str, Floats]:
-    return {name: _join(name, values[:, 0], values[:, 1]) for name, values in sums.items()}
-
-
-def _join(name: str, left: Floats, right: Floats) -> Floats:
-    if name == "minimum":
-        return np.minimum(left, right)
-    return np.maximum(left, right) if name == "maximum" else left + right
 
 
 def _last_settled(codes: NDArray[np.int8], edges: NDArray[np.int64], end: int) -> NDArray[np.int8]:

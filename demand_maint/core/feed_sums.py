@@ -1,11 +1,13 @@
 """Hourly sums of the truth itself, per (place, hour): what tells a broken feed from a broken model."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from demand_maint.core.block_memo import BlockMemo
 from demand_maint.core.hour_table import HOUR, Cells, HourTable
 from demand_maint.core.metrics import add_between, reduce_between
 from demand_maint.core.ordinary import REACH, ordinary_errors
@@ -44,13 +46,16 @@ class FeedSums:
     are merged into days, and anew for later days whenever it is asked for.
     """
 
-    __slots__ = ("_ordinary", "_settled", "_table")
+    __slots__ = ("_found_before", "_memo", "_ordinary", "_settled", "_table")
 
     def __init__(self) -> None:
         self._table = HourTable(FEED_FIELDS, lowest=("minimum",), highest=("maximum",))
         self._ordinary = HourTable(("n", "error"))
         # local day before which the ordinary errors are found for good; 0: none are
         self._settled = 0
+        self._memo = BlockMemo()
+        # by how many places there are for one that is looked at
+        self._found_before: dict[int, BlockMemo] = {}
 
     def add(
         self,
@@ -96,14 +101,50 @@ class FeedSums:
         here = cells if cells is not None else Cells(place, slot)
         self._table.add(here, {name: here.counts})
 
-    def blocks_by_place(self, edges: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-        """Each figure over each of the B blocks between B + 1 ascending `edges` (hours); arrays of shape (P, B)."""
-        table, at = self._table, np.searchsorted(self._table.hours, edges)
-        out = add_between(table.data, at)
+    def blocks_by_place(self, edges: NDArray[np.int64], *, keep: bool = False) -> dict[str, NDArray[np.float64]]:
+        """Each figure over each of the B blocks between B + 1 ascending `edges` (hours); arrays of shape (P, B).
+
+        With `keep` it is remembered for whoever asks for mostly the same blocks again.
+        """
+        table, at = self._table, self._table.hours.searchsorted(edges)
+        if keep:
+            out = self._memo.blocks(
+                edges, table.changes, partial(table.changed, at), lambda first, end: self._blocks(at[first : end + 1])
+            )
+        else:
+            out = self._blocks(at)
+        return {name: out[:, i, :].T for i, name in enumerate(FEED_FIELDS)}
+
+    def _blocks(self, at: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Figures between neighbouring ascending positions `at` (B + 1,), (B, fields, P)."""
+        data = self._table.data
+        out = add_between(data, at)
         for name, extreme, nothing in (("minimum", np.minimum, np.inf), ("maximum", np.maximum, -np.inf)):
             field = FEED_FIELDS.index(name)
-            out[:, field] = reduce_between(extreme, table.data[:, field], at, nothing)
-        return {name: out[:, i, :].T for i, name in enumerate(FEED_FIELDS)}
+            out[:, field] = reduce_between(extreme, data[:, field], at, nothing)
+        return out
+
+    def stretches_by_place(self, edges: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+        """Each figure over the end of each of S stretches, and over the whole of it; arrays of shape (2, S, P).
+
+        Parameters
+        ----------
+        edges
+            Hour at which each stretch begins, its end part begins, and both end, (S, 3).
+        """
+        data, at = self._table.data, self._table.hours.searchsorted(edges)
+        out = np.zeros((2, len(at), len(FEED_FIELDS), self._table.places))
+        for name, nothing in (("minimum", np.inf), ("maximum", -np.inf)):
+            out[:, :, FEED_FIELDS.index(name)] = nothing
+        for stretch, (first, middle, end) in enumerate(at.tolist()):
+            for part, begin in enumerate((middle, first)):
+                if begin < end:
+                    rows, here = data[begin:end], out[part, stretch]
+                    rows.sum(axis=0, out=here)
+                    for name, extreme in (("minimum", np.minimum), ("maximum", np.maximum)):
+                        field = FEED_FIELDS.index(name)
+                        extreme.reduce(rows[:, field], axis=0, out=here[field])
+        return {name: out[:, :, i] for i, name in enumerate(FEED_FIELDS)}
 
     @property
     def places(self) -> int:
@@ -120,10 +161,31 @@ class FeedSums:
         kept = add_between(self._ordinary.data[:, :, ::every], np.searchsorted(self._ordinary.hours, edges[: old + 1]))
         out[:, : kept.shape[2], :old] = kept.transpose(1, 2, 0)
         begun = max(old, int(np.searchsorted(days, self._first_day(grid) + REACH)))
-        for at in range(begun, len(days), _CHUNK):
-            part = slice(at, min(at + _CHUNK, len(days)))
-            out[:, :, part] = self._found(int(days[part][0]), int(days[part][-1]) + 1, grid, every)
+        if begun < len(days):
+            out[:, :, begun:] = self._found_anew(days[begun:], edges[begun:], grid, every)
         return {"n": out[0], "error": out[1]}
+
+    def _found_anew(
+        self, days: NDArray[np.int64], edges: NDArray[np.int64], grid: TimeGrid, every: int
+    ) -> NDArray[np.float64]:
+        """Rows and ordinary error (2, P, D) of days that are not settled; what has not changed since the last time is known."""
+        first, table = int(days[0]), self._table
+        lookback = grid.day_start(np.arange(first - REACH, first)) // HOUR
+        at = table.hours.searchsorted(np.concatenate([lookback, edges]))
+
+        def changed(since: int) -> NDArray[np.bool_]:
+            changes = np.concatenate([[0], np.cumsum(table.changed(at, since))])
+            return np.asarray(changes[REACH + 1 :] > changes[: -REACH - 1])
+
+        def work_out(begin: int, end: int) -> NDArray[np.float64]:
+            parts = [
+                self._found(first + part, first + min(part + _CHUNK, end), grid, every)
+                for part in range(begin, end, _CHUNK)
+            ]
+            return np.concatenate(parts, axis=2).transpose(2, 0, 1)
+
+        memo = self._found_before.setdefault(every, BlockMemo())
+        return memo.blocks(edges, table.changes, changed, work_out).transpose(1, 2, 0)
 
     def settle_ordinary(self, before: int, grid: TimeGrid) -> None:
         """Find for good the ordinary errors of days that cannot be found once the hours of days before `before` are merged."""
@@ -153,9 +215,13 @@ class FeedSums:
         at = np.clip(wall // HOUR - begin * 24, 0, (end - begin) * 24 - 1)
         places = -(-self._table.places // every)
         sums = np.zeros((2, (end - begin) * 24, places))
+        once = bool((at[1:] > at[:-1]).all())
         for i, name in enumerate(("n", "total")):
-            # an hour that the clock shows twice is one
-            np.add.at(sums[i], at, self._table.data[span, FEED_FIELDS.index(name), ::every])
+            values = self._table.data[span, FEED_FIELDS.index(name), ::every]
+            if once:
+                sums[i][at] = values
+            else:  # an hour that the clock shows twice is one
+                np.add.at(sums[i], at, values)
         rows, demand = sums.transpose(0, 2, 1).reshape(2, places, end - begin, 24)
         return np.stack(ordinary_errors(rows, demand))
 
@@ -188,3 +254,4 @@ class FeedSums:
         self._table.load(shape[:2], [arrays[name] for name in ("hours", "data", "totals")])
         self._ordinary.load(shape[2:4], [arrays[name] for name in _ORDINARY])
         self._settled = int(shape[4])
+        self._memo, self._found_before = BlockMemo(), {}

@@ -100,9 +100,26 @@ class HourTable:
     -----
     An hour is ``epoch seconds // 3600``. Hours are kept in order; each is an array (fields, places), so that a window is a
     slice and a query over all places reads `totals`, one line per hour.
+
+    Attributes
+    ----------
+    changes
+        Number of the newest change; each hour knows which was its last.
     """
 
-    __slots__ = ("_data", "_field", "_hours", "_n", "_special", "_totals", "fields", "places")
+    __slots__ = (
+        "_changed",
+        "_data",
+        "_field",
+        "_forgot",
+        "_hours",
+        "_n",
+        "_special",
+        "_totals",
+        "changes",
+        "fields",
+        "places",
+    )
 
     def __init__(self, fields: Layout, lowest: Layout = (), highest: Layout = ()) -> None:
         self.fields = fields
@@ -114,6 +131,10 @@ class HourTable:
         self._hours = np.empty(0, dtype=np.int64)
         self._data = np.empty((0, len(fields), 0))
         self._totals = np.empty((0, len(fields)))
+        self._changed = np.empty(0, dtype=np.int64)
+        self.changes = 0
+        # the change with which hours went that may have been in any block
+        self._forgot = 0
 
     @property
     def hours(self) -> Ints:
@@ -132,10 +153,12 @@ class HourTable:
 
     def add(self, cells: Cells, parts: Mapping[str, Floats], extremes: Mapping[str, Floats] | None = None) -> None:
         """Add `parts`, one value per cell; widen the `extremes`, one value per row."""
+        self.changes += 1
         if cells.dense:
             self._reserve(cells.hours, cells.width)
-            at = int(np.searchsorted(self.hours, cells.first))
+            at = int(self.hours.searchsorted(cells.first))
             rows = slice(at, at + len(cells.hours))
+            self._changed[rows] = self.changes
             shape = (len(cells.hours), cells.width)
             for name, part in parts.items():
                 grid = part.reshape(shape)
@@ -150,7 +173,8 @@ class HourTable:
                 self._totals[rows, field] = self._special[field].reduce(self._data[rows, field], axis=1)
             return
         self._reserve(np.unique(cells.hours), cells.width)
-        hours = np.searchsorted(self.hours, cells.hours)
+        hours = self.hours.searchsorted(cells.hours)
+        self._changed[hours] = self.changes
         for name, part in parts.items():
             self._data[hours, self._field[name], cells.places] += part
             np.add.at(self._totals[:, self._field[name]], hours, part)
@@ -203,8 +227,10 @@ class HourTable:
             room = max(need, _LEAST_HOURS, min(2 * need, need + 512))
             hours = np.empty(room, dtype=np.int64)
             data, totals = np.empty((room, *self._data.shape[1:])), np.empty((room, len(self.fields)))
+            changed = np.empty(room, dtype=np.int64)
             hours[: self._n], data[: self._n], totals[: self._n] = self.hours, self._data[: self._n], self.totals
-            self._hours, self._data, self._totals = hours, data, totals
+            changed[: self._n] = self._changed[: self._n]
+            self._hours, self._data, self._totals, self._changed = hours, data, totals, changed
         self._hours[self._n : need] = new
         self._clear(self._data[self._n : need])
         self._clear(self._totals[self._n : need])
@@ -217,7 +243,18 @@ class HourTable:
         data, totals = self._fresh(len(merged), self._data.shape[2]), self._fresh(len(merged), 1)[:, :, 0]
         moved = np.searchsorted(merged, known)
         data[moved], totals[moved] = self._data[: self._n], self.totals
+        changed = np.full(len(merged), self.changes)
+        changed[moved] = self._changed[: self._n]
         self._hours, self._data, self._totals, self._n = merged, data, totals, len(merged)
+        self._changed = changed
+
+    def changed(self, at: NDArray[np.intp], since: int) -> NDArray[np.bool_]:
+        """Which blocks (B,) between neighbouring ascending positions `at` (B + 1,) were changed after the change `since`."""
+        out = np.full(max(len(at) - 1, 0), since < self._forgot)
+        rows = (self._changed[: self._n] > since).nonzero()[0]
+        blocks = at.searchsorted(rows, side="right") - 1
+        out[blocks[(blocks >= 0) & (blocks < len(out))]] = True
+        return out
 
     def span(self, start: int, end: int) -> slice:
         """Rows of the hours in [`start`, `end`)."""
@@ -233,25 +270,32 @@ class HourTable:
             self._data[:keep] = self._data[at : self._n].copy()
             self._totals[:keep] = self._totals[at : self._n].copy()
             self._n = keep
+            self._changed[:keep] = self._changed[at : at + keep].copy()
+            self.changes += 1
+            self._forgot = self.changes
 
     def gather(self, targets: Ints) -> None:
         """Move the first ``len(targets)`` hours into the hours `targets` (ascending, each at or before its source)."""
         count = len(targets)
-        if not count:
+        moving = targets != self.hours[:count]
+        if not moving.any():
             return
+        # what was gathered before stays where it is
+        first = int(self.hours.searchsorted(targets[moving.argmax()]))
+        targets = targets[first:]
         starts = np.flatnonzero(np.diff(targets, prepend=targets[0] - 1))
-        merged = len(starts)
-        if merged == count and (targets == self.hours[:count]).all():
-            return
-        tail = self._n - count
-        data, totals = self._fresh(merged + tail, self._data.shape[2]), self._fresh(merged + tail, 1)[:, :, 0]
-        for source, target in ((self._data, data), (self._totals, totals)):
-            for field in range(len(self.fields)):
-                operate = self._special.get(field, np.add)
-                target[:merged, field] = operate.reduceat(source[:count, field], starts, axis=0)
-            target[merged:] = source[count : self._n]
-        self._hours = np.concatenate([targets[starts], self.hours[count:]])
-        self._data, self._totals, self._n = data, totals, merged + tail
+        end = first + len(starts)
+        self.changes += 1
+        for table in (self._data, self._totals):
+            merged = np.add.reduceat(table[first:count], starts, axis=0)
+            for field, operate in self._special.items():
+                merged[:, field] = operate.reduceat(table[first:count, field], starts, axis=0)
+            _close_up(table, count, self._n, end)
+            table[first:end] = merged
+        for line, fresh in ((self._hours, targets[starts]), (self._changed, self.changes)):
+            _close_up(line, count, self._n, end)
+            line[first:end] = fresh
+        self._n -= count - end
 
     def parts(self) -> tuple[list[Any], list[NDArray[Any]]]:
         """Shape and arrays for saving."""
@@ -260,4 +304,14 @@ class HourTable:
     def load(self, shape: list[Any], arrays: list[NDArray[Any]]) -> None:
         """Take over what `parts` gave; arrays that can be written to are kept and change with the table."""
         self._n, self.places = int(shape[0]), int(shape[1])
-        self._hours, self._data, self._totals = (array if array.flags.writeable else array.copy() for array in arrays)
+        self._hours, self._data, self._totals = (np.require(array, requirements=("C", "W")) for array in arrays)
+        self.changes += 1
+        self._changed = np.full(self._n, self.changes)
+        self._forgot = self.changes
+
+
+def _close_up(table: NDArray[Any], first: int, end: int, to: int) -> None:
+    """Move the rows `first` .. `end` back to begin at `to`; along one axis, so that numpy needs no copy in between."""
+    row = table[0].size
+    flat = table.reshape(-1)
+    flat[to * row : (to + end - first) * row] = flat[first * row : end * row]

@@ -73,7 +73,7 @@ class LiveMetrics:
         if len(events):
             newest = float(events.slot.max())
             self.newest_slot = newest if self.newest_slot is None else max(self.newest_slot, newest)
-        return self.apply(buffer.ingest(events))
+        return sum(self.apply(buffer.ingest(part)) for part in events.stretches())
 
     def apply(self, outcome: Outcome) -> int:
         """Bring an outcome into sums, feed, counters and trackers."""

@@ -4,12 +4,14 @@ Everything in here is additive, so that a correction is a subtraction and an add
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from demand_maint.core.block_memo import BlockMemo
 from demand_maint.core.hour_table import Cells, HourTable
 from demand_maint.core.observation_events import is_uniform
 from demand_maint.core.records import MaturedBatch
@@ -49,10 +51,11 @@ class HourlySums:
     0.0
     """
 
-    __slots__ = ("_tables",)
+    __slots__ = ("_memos", "_tables")
 
     def __init__(self) -> None:
         self._tables: dict[int, HourTable] = {}
+        self._memos: dict[Any, BlockMemo] = {}
 
     def add(self, batch: MaturedBatch, cells: Cells | None = None, *, predicted: bool = False) -> None:
         """Add rows whose truth has arrived; `cells` are those of the rows where known.
@@ -105,23 +108,34 @@ class HourlySums:
         version: int | None = None,
         fields: Sequence[str] = SUM_FIELDS,
         every: int = 1,
+        *,
+        keep: bool = False,
     ) -> dict[str, NDArray[np.float64]]:
-        """Return the same per place, of `fields` only and of `every` so many places one; arrays of shape (P, B)."""
-        tables, columns = self._chosen(version), [SUM_FIELDS.index(name) for name in fields]
+        """Return the same per place, of `fields` only and of `every` so many places one; arrays of shape (P, B).
+
+        With `keep` it is remembered for whoever asks for mostly the same blocks again.
+        """
+        columns = [SUM_FIELDS.index(name) for name in fields]
         places = max((table.places for table in self._tables.values()), default=0)
-        out = np.zeros((len(fields), max(len(edges) - 1, 0), -(-places // every)))
-        for table in tables:
-            at = np.searchsorted(table.hours, edges)
+        out = np.zeros((max(len(edges) - 1, 0), len(fields), -(-places // every)))
+        for number, table in self._tables.items():
+            if version is not None and number != version:
+                continue
+            at = table.hours.searchsorted(edges)
             if not len(at) or at[0] == at[-1]:
                 continue
-            if table.places * len(SUM_FIELDS) <= WIDE:  # all fields in one call
-                together = add_between(table.data, at)[:, columns, ::every].transpose(1, 0, 2)
-                out[:, :, : together.shape[2]] += together
-                continue
-            for i, column in enumerate(columns):
-                blocks = add_between(table.data[:, column, ::every], at)
-                out[i, :, : blocks.shape[1]] += blocks
-        return {name: values.T for name, values in zip(fields, out, strict=True)}
+            if keep:
+                memo = self._memos.setdefault((number, version, tuple(fields), every), BlockMemo())
+                blocks = memo.blocks(
+                    edges,
+                    table.changes,
+                    partial(table.changed, at),
+                    partial(_some_by_place, table, at, columns, every),
+                )
+            else:
+                blocks = _some_by_place(table, at, columns, every, 0, len(at) - 1)
+            out[:, :, : blocks.shape[2]] += blocks
+        return {name: out[:, i].T for i, name in enumerate(fields)}
 
     def versions(self, start_hour: int, end_hour: int) -> list[int]:
         """Versions with rows whose truth is known in the range, ascending."""
@@ -135,6 +149,7 @@ class HourlySums:
             self._tables[number].drop_before(hour)
             if not len(self._tables[number].hours):
                 del self._tables[number]
+                self._memos = {asked: memo for asked, memo in self._memos.items() if asked[0] != number}
 
     def hours_before(self, hour: int) -> NDArray[np.int64]:
         """Hours before `hour` that hold anything, over all versions, ascending."""
@@ -161,7 +176,7 @@ class HourlySums:
 
     def load(self, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `parts` gave; what was here before is gone."""
-        self._tables = {}
+        self._tables, self._memos = {}, {}
         for number, shape in facts.items():
             table = self._table(int(number))
             table.load(shape, [arrays[f"{number}.{part}"] for part in ("hours", "data", "totals")])
@@ -219,6 +234,21 @@ def _by_version(version: NDArray[Any]) -> list[tuple[int, Any]]:
     if is_uniform(version):
         return [(int(version[0]), slice(None))]
     return [(int(number), np.flatnonzero(version == number)) for number in np.unique(version)]
+
+
+def _some_by_place(
+    table: HourTable, at: NDArray[np.intp], columns: Sequence[int], every: int, first: int, end: int
+) -> NDArray[np.float64]:
+    """Return sums of some columns and places over the blocks `first` .. `end` between neighbouring positions `at`, (B, columns, P)."""
+    at = at[first : end + 1]
+    rows = table.data[int(at[0]) : int(at[-1]), :, ::every]
+    at = at - at[0]
+    if rows.shape[2] * len(columns) <= WIDE:  # all in one call
+        return add_between(rows[:, columns], at)
+    out = np.empty((end - first, len(columns), rows.shape[2]))
+    for i, column in enumerate(columns):
+        out[:, i] = add_between(rows[:, column], at)
+    return out
 
 
 def add_between(rows: NDArray[np.float64], at: NDArray[Any]) -> NDArray[np.float64]:

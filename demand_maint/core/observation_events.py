@@ -1,6 +1,7 @@
 """What was logged, and what it changed: events in, outcomes out."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from demand_maint.core.records import MaturedBatch
 __all__ = ["ACTUAL", "PAIR", "PREDICTION", "SERVED", "VOID", "Events", "Outcome", "Truths", "is_uniform"]
 
 VOID, PAIR, PREDICTION, ACTUAL, SERVED = range(5)
+#: Stretches of one kind that are worth taking in one by one.
+MOST_STRETCHES = 8
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -61,6 +64,20 @@ class Events:
             None if self.snapshot is None else self.snapshot[rows],
             None if self.members is None else self.members[rows],
         )
+
+    def stretches(self) -> "list[Events]":
+        """Return them stretch by stretch of one kind, as rounds of predictions and of truths take turns; whole where they are many."""
+        if not len(self) or is_uniform(self.kind):
+            return [self]
+        edges = [0, *((self.kind[1:] != self.kind[:-1]).nonzero()[0] + 1).tolist(), len(self)]
+        if len(edges) > MOST_STRETCHES + 1:
+            return [self]
+        parts = [self.take(slice(start, end)) for start, end in pairwise(edges)]
+        return [part if part.kind[0] == SERVED else part.without_served() for part in parts]
+
+    def without_served(self) -> "Events":
+        """Return the same where nobody was served."""
+        return Events(*(getattr(self, name) for name in self.__slots__[:8]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,11 @@ class RowBuffer:
 
     def ingest(self, events: Events) -> Outcome:
         """Take events in; whatever they change is told, nothing else is."""
-        quick = self._ingest_new_pairs(events) or self._ingest_awaited(events)
+        quick = (
+            self._ingest_new_pairs(events)
+            or self._ingest_awaited(events)
+            or self._columns.take_served(events, self.floor)
+        )
         return quick if quick is not None else self._ingest_any(events)
 
     def _ingest_new_pairs(self, events: Events) -> Outcome | None:
@@ -238,7 +242,7 @@ class RowBuffer:
             through_handle = take & (kind == SERVED)
             if through_handle.any():
                 flags[through_handle] |= IS_SERVED
-                self._columns.keep_extras(at[through_handle], events, chosen[through_handle])
+                self._columns.keep_extras(at[through_handle], events.take(chosen[through_handle]))
         known = ((flags & IS_KNOWN) != 0) & ((flags & IS_ASSUMED) == 0)
         actual = events.actual[chosen]
         again = good_actual & known

@@ -186,10 +186,12 @@ def _widening(standard: Floats) -> float:
 
 def _blocks(view: MetricsView, edges: NDArray[np.int64], split: int, champion: int | None) -> dict[str, Floats]:
     """Daily sums (P, D): the champion's own where it is tested, everybody's before."""
-    everyone = view.sums.blocks_by_place(edges[: split + 1] if champion is not None else edges, None, _FIELDS)
+    everyone = view.sums.blocks_by_place(
+        edges[: split + 1] if champion is not None else edges, None, _FIELDS, keep=True
+    )
     if champion is None:
         return {name: values.copy() for name, values in everyone.items()}
-    own = view.sums.blocks_by_place(edges[split:], champion, _FIELDS)
+    own = view.sums.blocks_by_place(edges[split:], champion, _FIELDS, keep=True)
     return {name: np.concatenate([everyone[name], own[name]], axis=1) for name in everyone}
 
 

@@ -5,8 +5,8 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
-from demand_maint.core.key_index import KeyIndex
-from demand_maint.core.observation_events import Events
+from demand_maint.core.key_index import KeyIndex, make_keys
+from demand_maint.core.observation_events import SERVED, Events, Outcome, is_uniform
 from demand_maint.core.records import MaturedBatch
 from demand_maint.core.row_state import RowState, grown
 
@@ -125,14 +125,34 @@ class RowColumns:
             self.version[first : self.used] = 0
         return rows
 
-    def keep_extras(self, at: Ints, events: Events, chosen: NDArray[np.intp]) -> None:
-        """Keep what the `chosen` events say was served, for the rows `at`."""
+    def take_served(self, events: Events, floor: int) -> Outcome | None:
+        """Take in predictions that were served, in order of time from `floor` on, each key new: nothing has to be looked up."""
+        if not len(events) or events.served is None or events.kind[0] != SERVED or not is_uniform(events.kind):
+            return None
+        keys = make_keys(events.place, events.slot)
+        if int(keys[0]) <= self.index.newest or int(events.slot[0]) < floor or not (keys[1:] > keys[:-1]).all():
+            return None
+        if not np.isfinite(events.predicted).all():
+            return None
+        rows = slice(self.append(keys, IS_PREDICTED | IS_SERVED), self.used)
+        self.version[rows] = events.version
+        self.predicted[rows] = events.predicted
+        self.actual[rows] = self.naive[rows] = np.nan
+        self.keep_extras(rows, events)
+        return Outcome(
+            predicted=(events.place, events.slot, events.version),
+            expected=(events.place, events.slot),
+            counts={"records": len(events)},
+        )
+
+    def keep_extras(self, at: Ints | slice, events: Events) -> None:
+        """Keep what `events` say was served, for the rows `at`."""
         if events.served is None or events.snapshot is None or events.members is None:
             raise ValueError("Served events come with what was served.")
         if self._extra is None:
             self._extra = np.full(len(self.flags), -1, dtype=np.int32)
-        members = events.members[chosen]
-        first, need = self._extras, self._extras + len(at)
+        members = events.members
+        first, need = self._extras, self._extras + len(events)
         width = max(self._members.shape[1], members.shape[1])
         if need > len(self._served) or width > self._members.shape[1]:
             room = (
@@ -144,8 +164,8 @@ class RowColumns:
             wide = np.full((room, width), np.nan, dtype=np.float32)
             wide[:first, : self._members.shape[1]] = self._members[:first]
             self._members = wide
-        self._served[first:need] = events.served[chosen]
-        self._snapshot[first:need] = events.snapshot[chosen]
+        self._served[first:need] = events.served
+        self._snapshot[first:need] = events.snapshot
         self._members[first:need] = np.nan
         self._members[first:need, : members.shape[1]] = members
         self._extra[at] = np.arange(first, need)

@@ -20,8 +20,6 @@ SAMPLE = 128
 SAME_ROWS = 0.1
 #: Days before its own that a day's figures look at.
 LOOKBACK = 7 * WEEKS
-#: Days of `SAMPLE` places read at a time, so that no table of all places and days is made.
-CHUNK = 28
 
 
 def day_surprises(rows: Floats, demand: Floats) -> Floats:
@@ -87,16 +85,10 @@ def surprises(
     With the `memory` of an earlier call, only days that are new or other ones are worked out.
     """
     step = max(-(-len(view.places) // SAMPLE), 1)
-    rows, demand = [], []
-    chunk = max(CHUNK, CHUNK * SAMPLE // max(len(view.places), 1))
-    for first in range(0, len(edges) - 1, chunk):
-        part = edges[first : first + chunk + 1]
-        blocks = view.sums.blocks_by_place(part, fields=("n", "abs_actual"), every=step)
-        rows.append(blocks["n"])
-        demand.append(blocks["abs_actual"])
-    if not rows:
+    if len(edges) < 2:
         return np.empty(0), np.empty(0)
-    counts = np.concatenate(rows, axis=1)
+    blocks = view.sums.blocks_by_place(edges, fields=("n", "abs_actual"), every=step, keep=True)
+    counts, demand = blocks["n"].copy(), blocks["abs_actual"]
     ordinary = view.feed.ordinary_by_place(edges, view.grid, step)
     compared = ordinary["n"]
     for place, begin, end in feed.excluded:
@@ -104,7 +96,7 @@ def surprises(
         for figure in (counts, compared):
             if place % step == 0 and place // step < len(figure):
                 figure[place // step, days] = 0.0
-    surprise = (memory or DemandMemory()).day_surprises(edges, counts, np.concatenate(demand, axis=1))
+    surprise = (memory or DemandMemory()).day_surprises(edges, counts, demand)
     return surprise, ordinary_mean(counts, compared, ordinary["error"])
 
 

@@ -100,8 +100,13 @@ class SumsView(Protocol):
         version: int | None = None,
         fields: Sequence[str] = SUM_FIELDS,
         every: int = 1,
+        *,
+        keep: bool = False,
     ) -> dict[str, Floats]:
-        """Return the same per place, of `fields` only and of `every` so many places one; arrays of shape (P, B)."""
+        """Return the same per place, of `fields` only and of `every` so many places one; arrays of shape (P, B).
+
+        With `keep` it is remembered for whoever asks for mostly the same blocks again.
+        """
 
     def versions(self, start_hour: int, end_hour: int) -> list[int]:
         """Return versions with rows in the range."""
@@ -110,8 +115,14 @@ class SumsView(Protocol):
 class FeedView(Protocol):
     """Hourly sums of the truth itself, per (place code, hour)."""
 
-    def blocks_by_place(self, edges: NDArray[np.int64]) -> dict[str, Floats]:
-        """Return n, total, minimum, maximum, zeros, negatives, invalid, duplicates, late, expected; arrays (P, B)."""
+    def blocks_by_place(self, edges: NDArray[np.int64], *, keep: bool = False) -> dict[str, Floats]:
+        """Return n, total, minimum, maximum, zeros, negatives, invalid, duplicates, late, expected; arrays (P, B).
+
+        With `keep` it is remembered for whoever asks for mostly the same blocks again.
+        """
+
+    def stretches_by_place(self, edges: NDArray[np.int64]) -> dict[str, Floats]:
+        """Return the same over the end of each stretch and over its whole, (2, S, P); beginnings, middles and ends in (S, 3)."""
 
     def ordinary_by_place(self, edges: NDArray[np.int64], grid: TimeGrid, every: int = 1) -> dict[str, Floats]:
         """Return n and error of the ordinary forecast (`core.ordinary`) per local day, of `every` so many places one; (P, D)."""

@@ -101,7 +101,7 @@ def test_they_are_saved_with_the_sums() -> None:
     metrics = fed(80, list(range(1, 46)))
     facts, arrays = metrics.state()
     again = LiveMetrics(TimeGrid(ZONE, HOUR), 7 * DAY, DAY)
-    again.load(facts, arrays)
+    again.load(facts, {name: array.copy() for name, array in arrays.items()})
     before, after = found(metrics, 80), found(again, 80)
     assert all((before[name] == after[name]).all() for name in before)
     later = float(metrics.grid.day_start(metrics.grid.day(np.array([FEBRUARY])) + 50)[0])
