@@ -152,12 +152,14 @@ class ServingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Who answers a prediction."""
 
     serve: Literal["mixture", "champion"] = "mixture"
-    half_life_days: Positive = 4.0
+    # age at which a day's evidence on a member counts half
+    half_life_days: Positive = 2.0
     # how fast a weight falls with a member's regret, per standard error of it
     sharpness: Positive = 0.7
     prior_days: Positive = 14.0
     warm_up_days: NonNegative = 3.0
-    calibration_half_life_days: Positive = 4.0
+    # the same for levels: mostly yesterday
+    calibration_half_life_days: Positive = 1.0
     calibration_prior_days: Positive = 3.0
     poll_seconds: Positive = 5.0
 

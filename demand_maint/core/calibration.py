@@ -4,7 +4,6 @@ A model that learned last quarter's level is mostly right about shape and wrong 
 actuals and raw forecasts corrects the height; it is shrunk to the pooled ratio, because a quiet place says little by itself.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,24 +15,23 @@ Floats = NDArray[np.float64]
 
 
 def discounts(ages: Floats, half_life_days: float) -> Floats:
-    """Weight of evidence that is `ages` days old.
+    """Weight of evidence that is `ages` days old: half at the half-life, then ever more slowly less.
 
-    >>> discounts(np.array([0.0, 7.0, 14.0]), 7.0).tolist()
-    [1.0, 0.5, 0.25]
+    Hyperbolic, because demand changes at every speed at once: yesterday counts most, and last month is not forgotten.
+
+    >>> discounts(np.array([0.0, 2.0, 4.0, 18.0]), 2.0).round(2).tolist()
+    [1.0, 0.5, 0.33, 0.1]
     """
-    return np.asarray(np.exp2(-np.maximum(ages, 0.0) / half_life_days), dtype=np.float64)
+    return np.asarray(half_life_days / (half_life_days + np.maximum(ages, 0.0)), dtype=np.float64)
 
 
 def effective_days(days: float, half_life_days: float) -> float:
-    """How many full days `days` of discounted evidence amount to; at most half-life / ln 2.
+    """How many full days `days` of discounted evidence amount to.
 
-    >>> round(effective_days(1000.0, 7.0), 2)
-    10.1
+    >>> round(effective_days(2.0, 2.0), 2), round(effective_days(36.0, 2.0), 2)
+    (1.67, 6.4)
     """
-    if days <= 0:
-        return 0.0
-    rate = math.log(2.0) / half_life_days
-    return -math.expm1(-rate * days) / rate
+    return float(discounts(np.arange(days), half_life_days).sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class LevelCalibration:
     Parameters
     ----------
     half_life_days
-        Age at which a day's evidence counts half.
+        Age at which a day's evidence counts half (`discounts`).
     prior_days
         A place's own ratio and the pooled one weigh the same when the place has this many days of evidence of the average
         place's size.
@@ -59,9 +57,9 @@ class LevelCalibration:
     [1.2, 0.5, 0.85]
     """
 
-    half_life_days: float = 7.0
+    half_life_days: float = 1.0
     prior_days: float = 3.0
-    unit_days: float = 1.0
+    unit_days: float = 0.5
     low: float = 0.3
     high: float = 3.0
 
