@@ -20,6 +20,7 @@ from demand_maint._storage.drain_rows import (
     SegmentCursor,
     WriterState,
     as_first_read,
+    block_parts,
     has_block_begun,
     in_order,
     plausible,
@@ -30,7 +31,6 @@ from demand_maint._storage.drain_rows import (
 )
 from demand_maint._storage.journal import JOURNAL, LOCK_NAME
 from demand_maint._storage.segments import (
-    HEADER_BYTES,
     Rows,
     chosen,
     committed_end,
@@ -219,49 +219,37 @@ class Drain:
             self._stamps.pop(directory, None)
         return not same
 
-    def reread(self, *, blocks_only: bool = False) -> Iterator[DrainedRows]:
-        """Rows that were read before and are not sealed, as they were stamped then; one part per segment and shape."""
+    def reread(self, *, blocks_only: bool = False, low: float = -np.inf, high: float = np.inf) -> Iterator[DrainedRows]:
+        """Rows that were read before and are not sealed, as they were stamped then; one part per segment and shape.
+
+        Blocks without a time of `low` to `high` may be left out.
+        """
         for name in self._door.listdir(JOURNAL):
             writer = self._writer(name)
             self._look(writer)
             for segment in list(writer.segments.values()):
                 if not (blocks_only and segment.is_records):
-                    yield from (part for part in self.reread_segment(writer, segment) if len(part))
+                    yield from (part for part in self.reread_segment(writer, segment, low, high) if len(part))
 
-    def reread_named(self) -> Iterator[tuple[DrainedRows, tuple[str, ...]]]:
+    def reread_named(self, low: float, high: float) -> Iterator[tuple[DrainedRows, tuple[str, ...]]]:
         """As `reread`, with the names of the features of each part; without the records, which have none."""
-        for part in self.reread(blocks_only=True):
+        for part in self.reread(blocks_only=True, low=low, high=high):
             writer = self._writers[part.writer]
             if part.rows.schema not in writer.schemas:
                 writer.words_size = -1
                 self._dictionary.read(writer)
             yield part, writer.schemas.get(part.rows.schema, ())
 
-    def reread_segment(self, writer: WriterState, segment: Segment) -> list[DrainedRows]:
-        """One segment up to its cursor; rows with features of one kind together."""
+    def reread_segment(
+        self, writer: WriterState, segment: Segment, low: float = -np.inf, high: float = np.inf
+    ) -> list[DrainedRows]:
+        """One segment up to its cursor; rows with features of one kind together. Of blocks see `reread`."""
         self.notes.read_into(segment)
-        done = segment.cursor.done
         if segment.is_records:
-            indices = np.delete(np.arange(min(done, segment.head.capacity)), segment.cursor.holes)
+            indices = np.delete(np.arange(min(segment.cursor.done, segment.head.capacity)), segment.cursor.holes)
             rows, kept = record_rows(segment, indices)
             return [self._dictionary.give(writer, rows, *stamps_at(segment.stamps, kept))] if len(rows) else []
-        read = segment.data[: max(min(done, len(segment.data)), HEADER_BYTES)]
-        shapes, at, _ = read_blocks(read, HEADER_BYTES, over_holes=True)
-        groups: dict[tuple[int, int], list[tuple[Rows, Floats, Floats, NDArray[np.int64]]]] = {}
-        begin = 0
-        for rows in shapes:
-            where = at[begin : begin + len(rows)]
-            begin += len(rows)
-            width = rows.features.shape[1] if rows.features is not None else 0
-            groups.setdefault((width, rows.schema), []).append((rows, *stamps_at(segment.stamps, where), where))
-        out: list[DrainedRows] = []
-        for parts in groups.values():
-            together = joined([rows for rows, *_ in parts], features=True)
-            observed = np.concatenate([observed for _, observed, _, _ in parts])
-            before = np.concatenate([before for _, _, before, _ in parts])
-            order = written_order(np.concatenate([where for *_, where in parts]))
-            out.append(self._dictionary.give(writer, chosen(together, order), observed[order], before[order]))
-        return out
+        return [self._dictionary.give(writer, *part) for part in block_parts(segment, low, high)]
 
     def segments(self) -> list[tuple[WriterState, Segment, bool]]:
         """Every known segment, and whether all that will ever be in it has been read."""
@@ -441,6 +429,7 @@ class Drain:
             return None
         order = written_order(at)
         rows, at = chosen(joined(shapes), order), at[order]
+        segment.times.append((start, end, float(rows.time.min()), float(rows.time.max())))
         self.notes.add(segment, [(start, end)], stamp, since)
         return rows, *self.notes.observed(segment, at, stamp, since)
 

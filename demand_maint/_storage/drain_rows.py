@@ -22,6 +22,7 @@ from demand_maint._storage.segments import (
     is_committed,
     joined,
     next_block,
+    read_blocks,
     read_records,
 )
 from demand_maint.core.observations import VOID
@@ -36,6 +37,7 @@ __all__ = [
     "Span",
     "WriterState",
     "as_first_read",
+    "block_parts",
     "checksum",
     "gaps",
     "has_block_begun",
@@ -43,6 +45,7 @@ __all__ = [
     "plausible",
     "record_rows",
     "stamps_at",
+    "stretches",
     "unread",
     "written_order",
 ]
@@ -98,6 +101,8 @@ class Segment:
     data: memoryview
     cursor: SegmentCursor
     stamps: list[Span] = field(default_factory=list)
+    # bytes from, to; earliest and latest time of the blocks there, as far as this process read them
+    times: list[Span] = field(default_factory=list)
     # spans that were read and are not written down yet
     unnoted: list[Span] = field(default_factory=list)
 
@@ -176,6 +181,23 @@ def gaps(stamps: list[Span], start: int, end: int) -> list[tuple[int, int]]:
     return [*found, (at, end)] if at < end else found
 
 
+def stretches(times: list[Span], start: int, end: int, low: float, high: float) -> list[tuple[int, int]]:
+    """Stretches between `start` and `end` that may hold times of `low` to `high`: all but those known to hold others.
+
+    >>> stretches([(0, 10, 1.0, 2.0), (10, 20, 3.0, 4.0), (20, 30, 5.0, 6.0)], 0, 40, 3.5, 5.5)
+    [(10, 40)]
+    """
+    # a time that is none is neither before nor behind
+    wanted = [(one[0], one[1]) for one in times if one[0] < end and not (one[3] < low or one[2] > high)]
+    found: list[tuple[int, int]] = []
+    for begin, stop in sorted(wanted + gaps(times, start, end)):
+        if found and begin <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], stop))
+        else:
+            found.append((begin, stop))
+    return found
+
+
 def stamps_at(
     stamps: list[Span], at: NDArray[np.int64], default: tuple[float, float] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -225,6 +247,30 @@ def record_rows(segment: Segment, indices: NDArray[np.int64]) -> tuple[Rows, NDA
     if kind.all():
         return rows, indices
     return chosen(rows, kind != VOID), indices[kind != VOID]
+
+
+def block_parts(
+    segment: Segment, low: float, high: float
+) -> list[tuple[Rows, NDArray[np.float64], NDArray[np.float64]]]:
+    """Rows of blocks that were read, those with features of one kind together, and as `stamps_at` when that was.
+
+    Blocks without a time of `low` to `high` may be left out.
+    """
+    groups: dict[tuple[int, int], list[tuple[Rows, NDArray[np.int64]]]] = {}
+    for start, end in stretches(segment.times, HEADER_BYTES, min(segment.cursor.done, len(segment.data)), low, high):
+        shapes, at, _ = read_blocks(segment.data[:end], start, over_holes=True)
+        begin = 0
+        for rows in shapes:
+            width = rows.features.shape[1] if rows.features is not None else 0
+            groups.setdefault((width, rows.schema), []).append((rows, at[begin : begin + len(rows)]))
+            begin += len(rows)
+    out: list[tuple[Rows, NDArray[np.float64], NDArray[np.float64]]] = []
+    for parts in groups.values():
+        where = np.concatenate([at for _, at in parts])
+        order = written_order(where)
+        rows = chosen(joined([rows for rows, _ in parts], features=True), order)
+        out.append((rows, *stamps_at(segment.stamps, where[order])))
+    return out
 
 
 def written_order(at: NDArray[np.int64]) -> slice | NDArray[np.int64]:

@@ -113,7 +113,7 @@ def _feature_rows(
             frame["timestamp"].to_numpy(), frame["order"].to_numpy(), features=features,
         )  # fmt: skip
         yield rows, codes[frame["place"].to_numpy()], frame["observed_at"].to_numpy(), manifest.features
-    for part, names in store.drain_reader.reread_named():
+    for part, names in store.drain_reader.reread_named(start, end + DAY):
         if part.rows.features is not None:
             width = part.rows.features.shape[1]
             known = names if len(names) == width else tuple(f"feature_{i}" for i in range(width))

@@ -114,11 +114,11 @@ class Registry:
 
     def rollback_target(self) -> Commit | None:
         """Return the commit whose champion, base and baseline a rollback would restore."""
-        return next(self._rollback_targets(), None)
+        return next(self._rollback_targets(self.whole), None)
 
-    def _rollback_targets(self) -> Iterator[Commit]:
+    def _rollback_targets(self, whole: Callable[[int], bool]) -> Iterator[Commit]:
         """Yield the commits that one rollback after the other would restore, nearest first."""
-        yield from (c for c in earlier_champions(self.commits()) if self.whole(c.champion))
+        yield from (c for c in earlier_champions(self.commits()) if whole(c.champion))
 
     def versions(self) -> list[int]:
         """Numbers of the versions on disk, ascending."""
@@ -314,7 +314,8 @@ class Registry:
         needed = {head.champion, head.base, *(entry.version for entry in head.line_up)}
         if head.previous is not None:
             needed.add(head.previous)
-        for target in islice(self._rollback_targets(), rollbacks):
+        # asked after every change: models that were read once are not read again for it. A rollback itself reads what it restores
+        for target in islice(self._rollback_targets(self._still_whole), rollbacks):
             needed |= {target.champion, target.base}
         return needed
 
@@ -389,6 +390,10 @@ class Registry:
             return self.store.fault(number, self.committed_hashes(number)) is None
         except RegistryError:  # retired or quarantined
             return False
+
+    def _still_whole(self, number: int) -> bool:
+        """As `whole`, without reading again what was found whole before and has not been written since."""
+        return self.store.unchanged(number, self.committed_hashes(number)) or self.whole(number)
 
     def _newer_head(self) -> Commit | None:
         head = self.log.head()

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import secrets
 
-from demand_maint._storage.door import TEMP, Door
+from demand_maint._storage.door import TEMP, Door, Stamp
 from demand_maint._storage.formats import (
     MAX_JSON_BYTES,
     decode_metadata,
@@ -42,12 +42,13 @@ class VersionStore:
         Largest model that is written or read.
     """
 
-    __slots__ = ("_door", "_readable", "max_model_bytes")
+    __slots__ = ("_door", "_proven", "_readable", "max_model_bytes")
 
     def __init__(self, door: Door, max_model_bytes: int) -> None:
         self._door = door
         self.max_model_bytes = max_model_bytes
         self._readable: set[str] = set()
+        self._proven: dict[int, tuple[FileHashes, list[Stamp | None]]] = {}
 
     def numbers(self) -> list[int]:
         """Numbers there are, ascending."""
@@ -119,6 +120,7 @@ class VersionStore:
 
     def fault(self, number: int, expected: FileHashes | None) -> str | None:
         """Return what is wrong with a version, in words; ``None`` where it is whole. An unreadable disk is no damage and raises."""
+        stamps = self._stamps(number)
         try:
             hashes = expected or self.sums(number)
             self.model(number, hashes)
@@ -129,7 +131,16 @@ class VersionStore:
                 self._metadata_bytes(number, hashes)
         except (DamagedModelError, DamagedRegistryError, ModelTooLargeError) as error:
             return str(error)
+        self._proven[number] = hashes, stamps
         return None
+
+    def unchanged(self, number: int, expected: FileHashes | None) -> bool:
+        """Whether `fault` found these very files whole before, as far as their stamps tell; nothing is read."""
+        hashes, stamps = self._proven.get(number, (None, None))
+        return hashes is not None and hashes == expected and stamps == self._stamps(number)
+
+    def _stamps(self, number: int) -> list[Stamp | None]:
+        return [self._door.stamp(f"{version_dir(number)}/{name}") for name in (MODEL_FILE, METADATA_FILE)]
 
     def quarantine(self, number: int) -> str:
         """Move a version out of the archive, keeping its bytes; tell where to."""
@@ -142,6 +153,7 @@ class VersionStore:
         """Take a version out of sight in one step; `forget` removes it, `restore` brings it back."""
         hidden = f"{ARCHIVE}/{TEMP}{secrets.token_hex(6)}-retired-{number:06d}"
         self._door.rename(version_dir(number), hidden)
+        self._proven.pop(number, None)
         return hidden
 
     def restore(self, hidden: str, number: int) -> None:

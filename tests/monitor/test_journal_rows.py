@@ -340,6 +340,27 @@ def test_a_single_served_row_is_what_it_would_be_among_others(tmp_path: Path) ->
     journal.close()
 
 
+def test_blocks_of_other_times_are_not_read_again(tmp_path: Path) -> None:
+    """Rows of a stretch of time come from the blocks that hold them, wherever those lie; a reader that did not read them looks at all."""
+    door = Door(tmp_path)
+    journal = Journal(door, clock=VirtualClock(START))
+    journal.set_version(7, ("lag",))
+    drain = Drain(door, [])
+    hours = [3.0, 0.0, 5.0, 4.0, 1.0, 2.0]
+    for hour in hours:
+        rows = np.full((2, 1), hour, dtype=np.float32)
+        stamps = START + 3600 * np.array([hour, hour + 0.5])
+        journal.log_served(["a", "a"], stamps, rows[:, 0].astype(float), rows, 0, rows)
+        assert sum(len(part) for part in drain.read(0.0)) == 2
+    low, high = START + 3600 * 2, START + 3600 * 4
+    seen = [row for part, names in drain.reread_named(low, high) for row in part.rows.predicted if names == ("lag",)]
+    assert seen == [3.0, 3.0, 4.0, 4.0, 2.0, 2.0]
+    other = Drain(door, [])
+    other.restore(drain.cursors())
+    assert [float(v) for part, _ in other.reread_named(low, high) for v in part.rows.predicted[::2]] == hours
+    journal.close()
+
+
 def test_a_lone_served_row_for_which_there_is_no_room_waits_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,15 @@ from demand_maint._storage.door import Door
 from demand_maint._storage.registry import Registry
 from demand_maint._storage.versions import VersionStore
 from demand_maint.core.roster import after_enter, after_promotion
-from demand_maint.core.versions import Baseline, Commit, GateVerdict, LineUpEntry, ModelMetadata, ModelVersion
+from demand_maint.core.versions import (
+    Baseline,
+    Commit,
+    FileHashes,
+    GateVerdict,
+    LineUpEntry,
+    ModelMetadata,
+    ModelVersion,
+)
 from demand_maint.errors import (
     DamagedModelError,
     DamagedRegistryError,
@@ -282,6 +290,32 @@ def test_retention_keeps_what_serves_and_what_a_rollback_needs(registry: Registr
     assert registry.retain(1) == [3, 4, 5, 6, 7]
     assert registry.versions() == [base, fine, full]
     assert registry.rollback(who="t", why="t").base == base
+
+
+def test_what_was_found_whole_is_read_again_only_when_it_was_written(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the next rollbacks need is known without reading the models again; one that was damaged since is none of them."""
+    for text in ("first", "second", "third", "fourth"):
+        deploy(registry, text)
+    assert registry.needed_versions(2) == {4, 3, 2}
+    read: list[int] = []
+    model = VersionStore.model
+
+    def counted(self: VersionStore, number: int, expected: FileHashes) -> bytes:
+        read.append(number)
+        return model(self, number, expected)
+
+    monkeypatch.setattr(VersionStore, "model", counted)
+    assert registry.needed_versions(2) == {4, 3, 2}
+    assert read == []
+    registry.model_path(2).write_bytes(b"not the second")
+    assert registry.needed_versions(2) == {4, 3, 1}
+    assert read == [2, 1]
+    target = registry.rollback_target()
+    assert target is not None
+    assert target.champion == 3
+    assert read[2:] == [3]
 
 
 def test_damage_is_found_named_and_set_aside(registry: Registry, tmp_path: Path) -> None:
