@@ -3,6 +3,7 @@
 Demand errors of one day hang together, so every comparison of models counts days, not rows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -174,16 +175,13 @@ class DaySums:
         position = day - (self.newest - self.days + 1)
         return position, position >= 0
 
-    def add(self, slot: int, position: Integers, place: NDArray[np.intp], values: Floats) -> None:
-        """Add `values` (fields, n) of rows inside the window."""
-        flat = position * self.places + place
-        size, fields = self.days * self.places, len(values)
-        target = self.data[slot, :fields].reshape(-1)
-        every = (np.arange(fields)[:, None] * size + flat).reshape(-1)
-        if len(flat) * 8 > size:
-            target += np.bincount(every, values.reshape(-1), fields * size)
-        else:
-            np.add.at(target, every, values.reshape(-1))
+    def add(self, slots: Sequence[int], position: Integers, place: NDArray[np.intp], values: Floats) -> None:
+        """Add `values` (fields, n, slots) of rows inside the window, row by row, so that it is the same however they are batched."""
+        size = self.days * self.places
+        # a cell of a slot and field, then the one of each row in it
+        table = (np.array(slots) * self.fields + np.arange(len(values))[:, None]) * size
+        flat = table[:, None, :] + (position * self.places + place)[:, None]
+        np.add.at(self.data.reshape(-1), flat.reshape(-1), values.reshape(-1))
 
     def clear(self, slot: int) -> None:
         """Forget what `slot` held."""

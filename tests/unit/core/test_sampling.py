@@ -35,7 +35,7 @@ def test_sums_match_a_dictionary(rows: list[tuple[int, int, float]]) -> None:
         newest = max(newest, day)
         position, inside = sums.place_in(np.array([day]))
         if inside[0]:
-            sums.add(0, position, np.array([place]), np.array([[value]]))
+            sums.add([0], position, np.array([place]), np.array([[[value]]]))
             expected[day, place] = expected.get((day, place), 0.0) + value
     for (day, place), value in expected.items():
         if day > newest - 20:
@@ -49,7 +49,7 @@ def test_growing_keeps_what_is_there() -> None:
     sums = DaySums(2, 3)
     sums.grow(slots=1, places=1)
     position, _ = sums.place_in(np.array([5]))
-    sums.add(0, position, np.array([0]), np.array([[1.0], [2.0]]))
+    sums.add([0], position, np.array([0]), np.array([[[1.0]], [[2.0]]]))
     sums.valid[0, 0] = False
     sums.grow(slots=3, places=2)
     assert sums.data.shape == (3, 2, 3, 2)
