@@ -47,6 +47,8 @@ class FineTuner:
         Folder of the project; taken from `base_model_path` where that is an export inside one.
     base_version
         A registered version to start from instead.
+    registry
+        That of the root, where the caller has it open.
     pool
         Runs the child; by default one of its own for each fit.
     """
@@ -60,12 +62,13 @@ class FineTuner:
         base_version: int | None = None,
         config: Config | None = None,
         clock: Clock | None = None,
+        registry: Registry | None = None,
         pool: WorkerPool | None = None,
     ) -> None:
         self.root = Path(root) if root is not None else _root_of(Path(base_model_path))
         self.config = config or load_config(self.root)
         self.clock = clock or SystemClock()
-        self.registry = Registry(
+        self.registry = registry or Registry(
             self.root, clock=self.clock, max_model_megabytes=self.config.storage.max_model_megabytes
         )
         self._base_path = Path(base_model_path) if root is None else self.root / base_model_path
@@ -255,6 +258,7 @@ def prepare_from_monitor(
     config: Config,
     clock: Clock | None = None,
     monitor: ModelMonitor | None = None,
+    registry: Registry | None = None,
     train_until: float | None = None,
     output_dir: str | Path = STAGING,
 ) -> TrainingJob:
@@ -268,7 +272,7 @@ def prepare_from_monitor(
     finally:
         if own is not None:
             own.close()
-    tuner = _tuner(root, config, clock, output_dir=output_dir)
+    tuner = _tuner(root, config, clock, registry=registry, output_dir=output_dir)
     return tuner.prepare(rows, rows["actual"], train_until=train_until)
 
 
@@ -307,10 +311,13 @@ def _tuner(
     config: Config,
     clock: Clock | None,
     *,
+    registry: Registry | None = None,
     pool: WorkerPool | None = None,
     output_dir: str | Path = STAGING,
 ) -> FineTuner:
     """Start from the last full retrain; from the newest champion only where the policy chains fine-tunes."""
-    commit = Registry(root).champion()
+    commit = (registry or Registry(root)).champion()
     version = commit.champion if config.policy.chain_fine_tunes else commit.base
-    return FineTuner(output_dir=output_dir, root=root, base_version=version, config=config, clock=clock, pool=pool)
+    return FineTuner(
+        output_dir=output_dir, root=root, base_version=version, config=config, clock=clock, registry=registry, pool=pool
+    )

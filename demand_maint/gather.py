@@ -14,6 +14,7 @@ import msgspec
 
 from demand_maint._storage.door import Door
 from demand_maint._storage.lock import MaintainerLock
+from demand_maint._storage.registry import Registry
 from demand_maint._training.backend import FitControl
 from demand_maint._training.pool import WorkerPool
 from demand_maint._training.requests import GatherJob
@@ -31,12 +32,14 @@ __all__ = ["Gather", "gather_here", "gather_in_child"]
 Gather = Callable[[Train], TrainingJob]
 
 
-def gather_here(root: Path, config: Config, clock: Clock, monitor: ModelMonitor) -> Gather:
-    """Gather from `monitor`, which has the recent rows in memory."""
+def gather_here(
+    root: Path, config: Config, clock: Clock, monitor: ModelMonitor, registry: Registry | None = None
+) -> Gather:
+    """Gather from `monitor`, which has the recent rows in memory, for a model of `registry`, which remembers what it read."""
 
     def gather(step: Train) -> TrainingJob:
         if step.kind == "full":
-            trainer = FullRetrainer(root, config, clock, monitor=monitor)
+            trainer = FullRetrainer(root, config, clock, monitor=monitor, registry=registry)
             return trainer.prepare(train_until=step.train_until, validation=None if step.measured else 0.0)
         return prepare_from_monitor(
             config.training.fine_tune_days,
@@ -45,6 +48,7 @@ def gather_here(root: Path, config: Config, clock: Clock, monitor: ModelMonitor)
             config=config,
             clock=clock,
             monitor=monitor,
+            registry=registry,
             train_until=step.train_until,
         )
 

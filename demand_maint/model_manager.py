@@ -277,7 +277,7 @@ class HybridModelManager:
                 self.monitor,
                 self.deployer,
                 self.pool,
-                self._gather or gather_here(self.root, self.config, self.clock, self.monitor),
+                self._gather or gather_here(self.root, self.config, self.clock, self.monitor, self.registry),
                 root=self.root,
                 config=self.config,
                 clock=self.clock,

@@ -33,6 +33,8 @@ class FullRetrainer:
         Folder of the project.
     monitor
         Where the truth is; one of its own on `root` where ``None``.
+    registry
+        That of the root, where the caller has it open.
     pool
         Runs the child; by default one of its own for each fit.
     min_samples
@@ -46,6 +48,7 @@ class FullRetrainer:
         clock: Clock | None = None,
         *,
         monitor: ModelMonitor | None = None,
+        registry: Registry | None = None,
         pool: WorkerPool | None = None,
         min_samples: int | None = None,
     ) -> None:
@@ -53,7 +56,7 @@ class FullRetrainer:
         self.config = config or load_config(root)
         self.clock = clock or SystemClock()
         self.min_samples = min_samples if min_samples is not None else self.config.policy.min_samples
-        self._monitor, self._pool = monitor, pool
+        self._monitor, self._pool, self._registry = monitor, pool, registry
 
     def retrain(
         self,
@@ -124,7 +127,7 @@ class FullRetrainer:
 
     def _base(self) -> BaseModel | None:
         """Return the last full retrain, whose parameters are taken over."""
-        registry = Registry(self.root)
+        registry = self._registry or Registry(self.root)
         head = registry.head()
         return None if head is None else base_from_version(registry, head.base)
 

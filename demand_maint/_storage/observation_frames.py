@@ -57,7 +57,7 @@ def truth_frame(store: ObservationStore, start: float | None, end: float | None)
     """Known demand with `start` <= slot < `end`, imported history included; what was logged wins."""
     low, high = _bounds(start, end)
     place, slot, actual = _window(store, low, high, season=False).truths(low, high)
-    imported = store.sealed.imported()
+    imported = store.sealed.imported(since=low)
     if imported:
         old_place, old_slot, old_actual = store.imported_truth(imported)
         inside = (old_slot >= low) & (old_slot < high)

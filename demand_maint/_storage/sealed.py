@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from demand_maint._storage.door import Door
+from demand_maint._storage.door import Door, Stamp
 from demand_maint._storage.segments import Rows
 from demand_maint.errors import PathError
 from demand_maint.log import get_logger
@@ -65,6 +65,9 @@ class SealedHistory:
     def __init__(self, door: Door) -> None:
         self._door = door
         self._manifests: dict[str, Manifest] = {}
+        self._ends: dict[
+            str, tuple[Stamp | None, float]
+        ] = {}  # newest time of imported files, as long as they are the same
         self._verified: set[str] = set()
         self.damaged: list[str] = []
 
@@ -229,13 +232,18 @@ class SealedHistory:
         self._door.replace(f"{HISTORY}/{name}.sha256", f"{digest}  {name}\n".encode())
         return name
 
-    def imported(self) -> list[pl.DataFrame]:
-        """Return imported frames that are whole, oldest import first."""
-        return [
-            pl.read_parquet(self._door.path(f"{HISTORY}/{name}"))
-            for name in self._imports()
-            if self._history_is_whole(name)
-        ]
+    def imported(self, since: float = 0) -> list[pl.DataFrame]:
+        """Return imported frames that are whole, oldest import first; without those known to end before `since`."""
+        frames: list[pl.DataFrame] = []
+        for name in self._imports():
+            stamp = self._door.stamp(f"{HISTORY}/{name}")
+            known, end = self._ends.get(name, (None, 0.0))
+            if (known == stamp and end < since) or not self._history_is_whole(name):
+                continue
+            frame = pl.read_parquet(self._door.path(f"{HISTORY}/{name}"))
+            self._ends[name] = stamp, float(frame["timestamp"].cast(pl.Float64).max() or 0.0)  # type: ignore[arg-type]  # a number
+            frames.append(frame)
+        return frames
 
     def _imports(self) -> list[str]:
         return [name for name in self._door.listdir(HISTORY) if re.fullmatch(r"\d{6}\.parquet", name)]

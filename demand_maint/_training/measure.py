@@ -102,6 +102,9 @@ def feature_quantiles(rows: NDArray[np.float32], names: tuple[str, ...]) -> dict
     found: dict[str, list[float]] = {}
     for index, name in enumerate(names):
         column: NDArray[Any] = rows[:, index]
-        finite = column[np.isfinite(column)]
-        found[name] = [float(value) for value in np.quantile(finite, QUANTILES)] if len(finite) else []
+        ordered = np.sort(
+            column[np.isfinite(column)]
+        )  # once; a partition for each of the quantiles takes ten times as long
+        at = QUANTILES * (len(ordered) - 1)
+        found[name] = np.interp(at, np.arange(len(ordered)), ordered).tolist() if len(ordered) else []
     return found

@@ -1,6 +1,7 @@
 """From rows in memory to a job on disk: one checked Parquet frame in ``data/models/work``, and the numbers that go with it."""
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,8 @@ def build_job(
     name = _free_name("rf_model_finetuned" if tuning else "rf_model_full", now, target)
     frame_name = f"{WORK}/{name}.parquet"
     wanted = [*(key for key in KEYS if key in frame.columns and key not in features), *features]
-    door.write_frame(frame_name, frame.select(wanted).write_parquet)
+    # it lives as long as the fit: what is written fast is read fast
+    door.write_frame(frame_name, partial(frame.select(wanted).write_parquet, compression="lz4"))
     share = training.validation if validation is None else validation
     settings = _warm_start(base, training) if tuning else _from_scratch(base, training)
     asked = {"iterations": iterations, "learning_rate": learning_rate}

@@ -83,9 +83,15 @@ def feature_rows(frame: pl.DataFrame, features: tuple[str, ...]) -> NDArray[np.f
                 raise SchemaMismatchError(
                     features, (*features[:index], f"{name} ({column.dtype})", *features[index + 1 :])
                 )
-            rows[:, index] = column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+            # most have nothing to fill, and are not looked at as a query for it
+            whole = column if column.dtype.is_float() and not column.has_nulls() else _filled(column)
+            rows[:, index] = whole.to_numpy()
     rows[~np.isfinite(rows)] = np.nan
     return rows
+
+
+def _filled(column: pl.Series) -> pl.Series:
+    return column.cast(pl.Float64).fill_null(float("nan"))
 
 
 def _check_target(target: NDArray[np.float64], loss: str, frame: pl.DataFrame) -> None:

@@ -235,6 +235,24 @@ def test_imported_history_is_truth_and_reference(tmp_path: Path, clock: VirtualC
         assert monitor.records()["naive"].to_list() == [float(h) for h in range(24)]
 
 
+def test_imported_history_is_read_only_where_it_is_asked_for(
+    tmp_path: Path, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Truth from after the imported demand is told without it; another file under its name is looked at again."""
+    old, new = ([START + days * DAY] for days in (-7, 5))
+    with ModelMonitor(tmp_path, Config(), clock) as monitor:
+        monitor.import_history(pl.DataFrame({"place_id": ["a"], "timestamp": old, "actual": [1.0]}))
+        monitor.log_prediction_vs_actual("a", START, 1.0, 2.0)
+        assert monitor.truth()["actual"].to_list() == [1.0, 2.0]
+        with monkeypatch.context() as forbidden:
+            forbidden.delattr(pl, "read_parquet")
+            assert monitor.truth(START)["actual"].to_list() == [2.0]
+        history = monitor._store.sealed
+        history._door.unlink("data/history/000001.parquet")
+        history.import_history(pl.DataFrame({"place_id": ["a"], "timestamp": new, "actual": [3.0]}))
+        assert monitor.truth(START)["actual"].to_list() == [2.0, 3.0]
+
+
 class Counting:
     """A tracker that counts rows and knows what it has seen."""
 
