@@ -188,14 +188,7 @@ def stretches(times: list[Span], start: int, end: int, low: float, high: float) 
     [(10, 40)]
     """
     # a time that is none is neither before nor behind
-    wanted = [(one[0], one[1]) for one in times if one[0] < end and not (one[3] < low or one[2] > high)]
-    found: list[tuple[int, int]] = []
-    for begin, stop in sorted(wanted + gaps(times, start, end)):
-        if found and begin <= found[-1][1]:
-            found[-1] = (found[-1][0], max(found[-1][1], stop))
-        else:
-            found.append((begin, stop))
-    return found
+    return gaps([span for span in times if span[3] < low or span[2] > high], start, end)
 
 
 def stamps_at(
