@@ -104,10 +104,10 @@ class Assessor:
 
     def _standings(self, head: Commit, now: float) -> tuple[Standing, ...]:
         grid, line_up, policy = self.monitor.grid, self.monitor.line_up, self.config.policy
-        today = int(grid.day(np.array([now]))[0])
+        today, *since = grid.day(np.array([now, *(entry.entered_at for entry in head.line_up)])).tolist()
         standings: list[Standing] = []
-        for entry in head.line_up:
-            entered = int(grid.day(np.array([entry.entered_at]))[0]) + 1
+        for entry, day in zip(head.line_up, since, strict=True):
+            entered = day + 1
             if entry.role == "candidate":
                 pairs = line_up.paired_days(head.champion, entry.version)
                 verdict = candidate_verdict(

@@ -393,10 +393,9 @@ class _Parts:
         return errors[0] < errors[1]
 
     def _model(self, version: int) -> AheadModel:
-        loaded = self.handle.model_of(version) if hasattr(self.handle, "model_of") else None
-        if isinstance(loaded, AheadModel):
-            return loaded
-        return self.ahead.load(self.registry.model_bytes(version), sha256=self.registry.hashes(version).model)
+        sha256 = self.registry.hashes(version).model
+        known = self.ahead.newest.get(sha256)
+        return known or self.ahead.load(self.registry.model_bytes(version), sha256=sha256)
 
 
 def _drift_words(health: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ collector would have had at that moment.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = ["AheadModel", "AheadModels", "ReplayTable", "place_codes", "table_of"
 DAY = 86400
 KEYS = ("place_id", "timestamp", "actual")
 AHEAD_DAYS = 7
+KEPT_MODELS = 12  # more than ever sit in a line-up
 
 Floats = NDArray[np.float64]
 Values = NDArray[np.float32]
@@ -163,14 +164,25 @@ class AheadModels:
 
     One call of CatBoost costs as much as a hundred rows, and a replay asks 24 times a day. The loop says with `at` which
     rows it asks for; anything else (an explanation, a gate) goes to the model itself.
+
+    Attributes
+    ----------
+    newest
+        Models loaded last, by the sha256 of their bytes.
     """
 
     table: ReplayTable
     at: tuple[int, int] = (0, 0)
+    newest: dict[str | None, "AheadModel"] = field(default_factory=dict)
 
     def load(self, data: bytes, *, sha256: str | None = None) -> "AheadModel":
         """Return a model of verified bytes; stands in for `load_model` in a `ModelHandle`."""
-        return AheadModel(load_model(data, sha256=sha256), self)
+        found = self.newest.get(sha256)
+        if found is None or sha256 is None:
+            found = self.newest[sha256] = AheadModel(load_model(data, sha256=sha256), self)
+        while len(self.newest) > KEPT_MODELS:
+            del self.newest[next(iter(self.newest))]
+        return found
 
 
 class AheadModel:

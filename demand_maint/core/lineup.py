@@ -361,16 +361,14 @@ class LineUp:
             if champion not in seats or challenger not in seats:
                 empty = np.zeros(0)
                 return PairedDays(np.zeros(0, dtype=np.int64), empty, empty, empty)
-            one = (sums.data[seats[champion].slot] * sums.valid).sum(axis=2)
-            two = (sums.data[seats[challenger].slot] * sums.valid).sum(axis=2)
+            slots = [[seats[version].slot] for version in (champion, challenger)]
+            rows = (sums.data[slots, [N, LOSS, REFERENCE]] * sums.valid).sum(axis=3)
+            n, reference = rows[:, 0].min(axis=0), rows[:, 2]
             # where one of them missed rows, both are scaled to the served error of the smaller set
-            both = np.minimum(one[REFERENCE], two[REFERENCE])
-            scale = [
-                np.divide(both, s[REFERENCE], out=np.ones_like(both), where=s[REFERENCE] > TINY) for s in (one, two)
-            ]
-            n = np.minimum(one[N], two[N])
-            pairs = PairedDays(sums.day, one[LOSS] * scale[0], two[LOSS] * scale[1], n)
-            return pairs.select(n > 0.5)
+            scale = np.ones_like(reference)
+            np.divide(reference.min(axis=0), reference, out=scale, where=reference > TINY)
+            loss = rows[:, 1] * scale
+            return PairedDays(sums.day, loss[0], loss[1], n).select(n > 0.5)
 
     def day_of(self, epoch: float) -> int:
         """Local day of an epoch second."""

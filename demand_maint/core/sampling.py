@@ -49,8 +49,10 @@ class PairedDays:
             keep &= self.day >= since
         if before is not None:
             keep &= self.day < before
-        if keep.any():
-            keep &= self.n >= coverage * float(np.median(self.n[keep]))
+        usual = np.sort(self.n[keep])
+        if len(usual):
+            median = (usual[(len(usual) - 1) // 2] + usual[len(usual) // 2]) / 2
+            keep &= self.n >= coverage * median
         return self.select(keep)
 
 

@@ -136,17 +136,17 @@ class Weigher:
         span = sums.ages < sums.span
         days = float(decay[span].sum())
         usual = SCATTER_DAYS * (USUAL_SCATTER * total / days) ** 2
-        own, pool, error = np.zeros((sums.places, len(members))), np.zeros(len(members)), np.zeros(len(members))
-        for position, member in enumerate(members):
-            seat = self.state.seats[member.version]
-            sum_of = sums.data[seat.slot, CALIBRATED_REGRET if member.calibrated else REGRET] * sums.valid
-            by_day, claim = sum_of.sum(axis=1), self._claimed(seat) / days
-            pool[position] = decay @ by_day / total
-            around = decay[span] * (by_day[span] - pool[position] * total / days)
-            error[position] = np.sqrt(around @ around + usual) / total
-            own[:, position] = claim + np.divide(decay @ sum_of, served, out=np.zeros(sums.places), where=served > TINY)
-            pool[position] += claim
-        return Regrets(own, pool, error)
+        seats = [self.state.seats[member.version] for member in members]
+        fields = [CALIBRATED_REGRET if member.calibrated else REGRET for member in members]
+        sum_of = sums.data[[seat.slot for seat in seats], fields] * sums.valid
+        by_day = sum_of.sum(axis=2)
+        pool = by_day @ decay / total
+        around = decay[span] * (by_day[:, span] - pool[:, None] * total / days)
+        error = np.sqrt((around * around).sum(axis=1) + usual) / total
+        claims = self._claims(seats) / days
+        own = np.zeros((len(members), sums.places))
+        np.divide(decay @ sum_of, served, out=own, where=served > TINY)
+        return Regrets((claims[:, None] + own).T, pool + claims, error)
 
     def levels(self, version: int) -> Floats:
         """Levels (P + 1,) of a version, the pooled one last."""
@@ -154,8 +154,8 @@ class Weigher:
         seat = self.state.seats[version]
         if version == 0 or sums.newest is None:
             return np.ones(sums.places + 1)
-        actual = self._discounted(seat.slot, ACTUAL, half_life)
-        forecast = self._discounted(seat.slot, FORECAST, half_life)
+        weight = discounts(sums.ages, half_life)
+        actual, forecast = weight @ (sums.data[seat.slot, [ACTUAL, FORECAST]] * sums.valid)
         seeded = len(seat.actual)
         age = max(sums.newest - seat.day, 0)
         if seeded:
@@ -180,20 +180,20 @@ class Weigher:
             return 0.0
         return min(max(skill * live_naive - 1.0, 0.0), WORST_CLAIM)
 
-    def _claimed(self, seat: Seat) -> float:
-        """Return what is left of a seat's claim, in days of served error."""
-        age = float((self.state.sums.newest or 0) + 1 - seat.day)
-        fade = discounts(np.array([age]), self.serving.half_life_days)
-        return DIRECT * seat.claim * SEED_DAYS * float(fade[0])
+    def _claims(self, seats: list[Seat]) -> Floats:
+        """Return what is left of the claims of seats, in days of served error."""
+        ages = np.array([float((self.state.sums.newest or 0) + 1 - seat.day) for seat in seats])
+        claims = np.array([seat.claim for seat in seats])
+        return DIRECT * claims * SEED_DAYS * discounts(ages, self.serving.half_life_days)
 
     def _pooled(self, seat: Seat) -> float | None:
         loss, reference = self._discounted(seat.slot, LOSS).sum(), self._discounted(seat.slot, REFERENCE).sum()
         return float(loss / reference) if reference > TINY else None
 
-    def _discounted(self, slot: int, field: int, half_life: float | None = None) -> Floats:
+    def _discounted(self, slot: int, field: int) -> Floats:
         """Discounted sum over days, (P,)."""
         sums = self.state.sums
-        weight = discounts(sums.ages, half_life or self.serving.half_life_days)
+        weight = discounts(sums.ages, self.serving.half_life_days)
         return np.asarray(weight @ (sums.data[slot, field] * sums.valid), dtype=np.float64)
 
 
