@@ -7,7 +7,8 @@ what is possible at all: the first day on which the most powerful test of one lo
 knowing scatter and correlation (`known`), or from the days at hand alone, right at every correlation tried (`own`). A test that
 looks on several days has to share its 2 % among them.
 
-Then the holdout gate and live promotion: how often a challenger that is 5 % worse, or equal, is promoted.
+Then how soon a model that is 25 % worse loses half of its weight (`weight_trials`), and the holdout gate and live promotion: how often
+a challenger that is 5 % worse, or equal, is promoted.
 
 The short tier takes 500 trials of each kind, ``--full`` 20 000 (ten minutes).
 """
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.weight_trials import weights_lost
 from demand_maint.config import PolicyConfig
 from demand_maint.core.promotion import PROBATION_LOOKS, candidate_verdict, gate_verdict, probation_verdict
 from demand_maint.core.sampling import PairedDays
@@ -152,13 +154,13 @@ def _days(days: float) -> str:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="20 000 trials of each kind")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     count = 20_000 if arguments.full else 500
-    found: dict[str, list[dict[str, Any]]] = {"probation": [], "promotion": []}
+    found: dict[str, list[dict[str, Any]]] = {"probation": [], "weights": [], "promotion": []}
     report = (lambda _: None) if arguments.json else print
     report(f"{count} trials of each kind; +{REGRESSION:.0%} rolled back after so many days of labels (median)")
     report(" scatter  correlation  candidacy   equal rolled back   days   within 4   possible: known  own")
@@ -171,6 +173,15 @@ def main() -> None:
                     f"{scatter:8.0%} {correlation:12.1f} {candidacy:10d} {row['false_rollbacks']:19.2%} {_days(row['median_days']):>6s}"
                     f" {row['within_4_days']:10.0%} {_days(row['known']):>17s} {_days(row['own']):>4s}"
                 )
+    report(
+        "\n scatter   half of the weight lost after   within 1 day   within 2   of a +25 % regression deployed by force"
+    )
+    for scatter in SCATTERS:
+        row = weights_lost(max(count // 40, 100), scatter)
+        found["weights"].append(row)
+        report(
+            f"{scatter:8.0%} {_days(row['median_days']):>28s} d {row['within_1_day']:14.0%} {row['within_2_days']:10.0%}"
+        )
     report("\n   how  scatter   5 % worse promoted   equal promoted")
     for live in (False, True):
         for scatter in SCATTERS:

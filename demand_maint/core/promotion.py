@@ -46,10 +46,10 @@ REGRESSION = 0.06
 # when a probation is looked at, in days of labels, and how certain, in standard errors, a rollback has to be then
 PROBATION_LOOKS = (
     (3, 3.0),
-    (4, 2.02),
-    (7, 2.95),
-    (10, 2.95),
-    (13, 2.95),
+    (4, 2.04),
+    (7, 2.75),
+    (10, 2.75),
+    (13, 2.75),
     (20, 2.95),
     (27, 2.95),
 )

@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks.verdict_trials import promotions, trials
+from benchmarks.weight_trials import weights_lost
 
 
 @pytest.mark.parametrize("candidacy", [0, 8])
@@ -26,3 +27,10 @@ def test_promotions_are_counted(live: bool) -> None:
     found = promotions(200, 0.04, live=live)
     assert found["worse_promoted"] <= 0.02
     assert found["equal_promoted"] >= 0.8
+
+
+def test_a_forced_regression_loses_half_of_its_weight_within_two_days() -> None:
+    """At a scatter of 8 % nearly every model that is 25 % worse has half of its weight left, or less, after two days of labels."""
+    found = weights_lost(20, 0.08)
+    assert found["within_2_days"] >= 0.9
+    assert found["median_days"] <= 2
