@@ -89,7 +89,7 @@ def half_weight_day(rng: np.random.Generator, scatter: float) -> float:
 
 
 def weights_lost(count: int, scatter: float, seed: int = 0) -> dict[str, float]:
-    """Forced regressions under one scatter of the daily difference."""
+    """Count forced regressions under one scatter of the daily difference."""
     rng = np.random.default_rng([seed, int(1000 * scatter)])
     days = np.array([half_weight_day(rng, scatter) for _ in range(count)])
     return {

@@ -98,6 +98,7 @@ class RootParts:
     def publish(self) -> None:
         """Seat newcomers in the line-up, and where that is due write a new serving snapshot."""
         if self.serves:
+            self.monitor.watch_feed()
             self.model.publish(self.monitor.line_up, self.monitor.places)
             self._warm()
 

@@ -365,6 +365,14 @@ class ModelMonitor:
             codes = self._store.drain_reader.known_codes
             self.line_up.suspend({codes[fault.place]: fault.since for fault in faults if fault.place in codes})
 
+    def watch_feed(self) -> None:
+        """Look at the feed before weights and levels are renewed, and suspend where it is broken: the next check may be hours away."""
+        with self._state:
+            self._opened()
+            now = self.clock.now()
+            if self.line_up.due(now):
+                self.suspend(self._daily_state(self._judged(), now).feed.faults)
+
     def verify(self) -> list[str]:
         """Check every sealed file and every drained block; what is damaged is set aside and named."""
         with self._state:

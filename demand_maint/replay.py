@@ -233,6 +233,7 @@ def replay(
                     policy=policy,
                     config=configs[policy.name] if training else _advising(configs[policy.name]),
                     root=Path((roots or {}).get(policy.name, folder / "roots" / policy.name)),
+                    kept=out is not None or policy.name in (roots or {}),
                     first=first,
                     label_delay=label_delay,
                     refresh=refresh or min(configs[policy.name].runtime.interval_hours * 3600, DAY),

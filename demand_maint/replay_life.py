@@ -29,7 +29,7 @@ from demand_maint.core.replay_result import PolicyResult, score
 from demand_maint.core.report_data import Story
 from demand_maint.core.serving import ServingSnapshot
 from demand_maint.core.versions import ModelMetadata
-from demand_maint.model_handle import SNAPSHOTS, ModelHandle
+from demand_maint.model_handle import KEPT_SNAPSHOTS, SNAPSHOTS, ModelHandle
 from demand_maint.model_manager import HybridModelManager
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.replay_table import AheadModel, AheadModels, ReplayTable, place_codes
@@ -108,6 +108,8 @@ class Life:
         With the policy's settings laid over it.
     root
         Folder for this life; it is an ordinary root afterwards.
+    kept
+        Whether somebody will look at it then: served values can be explained as in a live one.
     label_delay
         Seconds after a slot is over until its truth is known; the configured horizon includes it.
     refresh
@@ -127,6 +129,7 @@ class Life:
     config: Config
     root: Path
     first: FirstChampion | None
+    kept: bool = False
     label_delay: float = 0.0
     refresh: float = 21600.0
     tell: Callable[[LifeEvent], None] | None = None
@@ -298,7 +301,7 @@ class _Parts:
             config=config,
             clock=clock,
             journal=self.monitor.journal,
-            snapshots=SnapshotStore(self.registry.door, SNAPSHOTS, keep=3),
+            snapshots=SnapshotStore(self.registry.door, SNAPSHOTS, keep=KEPT_SNAPSHOTS if life.kept else 3),
             naive=self._naive,
             load=self.ahead.load,
         )
@@ -356,6 +359,7 @@ class _Parts:
         """Count what is new, follow the pointer, and renew weights and levels."""
         self.monitor.drain(gentle=False)
         self.handle.refresh()
+        self.monitor.watch_feed()
         if self.handle.publish(self.monitor.line_up, self.monitor.places):
             self._remember()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from demand_maint.cli import main
 from demand_maint.config import Config, PolicyConfig, TrainingConfig
 from demand_maint.core.replay_policy import NAMED
 from demand_maint.deploy_model import ModelDeployer
@@ -47,6 +48,20 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReplayReport, Path,
         tell=events.append,
     )
     return report, out, events
+
+
+def test_served_values_of_a_kept_root_are_explained(
+    lived: tuple[ReplayReport, Path, list[LifeEvent]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A value served early in the replay is reproduced to the last bit from the root that is left, with the members named."""
+    _, out, _ = lived
+    at = "2024-02-05T13:00"
+    place = str(stream()["place_id"][0])  # type: ignore[index]  # a frame
+    root = str(out / "roots" / "default")
+    assert main(["explain", "--root", root, "--place", place, "--at", at, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["exact"]
+    assert len(told["shares"]) > 1
 
 
 def test_every_policy_has_its_figures(lived: tuple[ReplayReport, Path, list[LifeEvent]]) -> None:
