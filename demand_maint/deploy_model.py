@@ -6,19 +6,18 @@ file is opened in a child process first; no code in it runs here.
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from demand_maint._storage.door import Door
 from demand_maint._storage.exports import Exports
 from demand_maint._storage.history import history_line
-from demand_maint._storage.layout import EXPORT_METADATA, EXPORT_MODEL, STAGING, WORK, version_dir
+from demand_maint._storage.layout import EXPORT_METADATA, EXPORT_MODEL, STAGING, version_dir
 from demand_maint._storage.lock import MaintainerLock, process_identity
 from demand_maint._storage.registry import Registry, Seating
+from demand_maint._storage.staging import newest_tune, staged, tidy_staging, tidy_work
 from demand_maint._storage.standing import standing
 from demand_maint._training.intake import Inspector, take_in
 from demand_maint.clock import Clock, SystemClock
@@ -46,11 +45,6 @@ __all__ = ["DONE", "FAILED", "REFUSED", "USAGE", "ModelDeployer", "deploy_finetu
 
 DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 4
 REFUSALS = (DeployRefusedError, SchemaMismatchError, ModelFileError, IncompatibleBaseError, PathError)
-# a model that a training child staged, by the moment in its name
-_CHALLENGER = re.compile(r"rf_model_(?:finetuned|full)_(\d{8}T\d{6}Z(?:-\d+)?)\.cbm")
-# rows of a training, or of a comparison; a job that was killed with its host leaves them
-_ROWS = re.compile(r"rf_model_(?:finetuned|full)_(\d{8}T\d{6}Z).*\.parquet")
-_LEFT_OVER_DAYS = 2
 
 _log = get_logger("deploy")
 
@@ -237,9 +231,7 @@ class ModelDeployer:
 
     def staged(self) -> list[str]:
         """Models that wait in ``data/models/finetuned``, our own by age, the newest last."""
-        names = [name for name in self.registry.door.listdir(STAGING) if name.endswith((".cbm", ".joblib"))]
-        names.sort(key=lambda name: match[1] if (match := _CHALLENGER.fullmatch(name)) else "")
-        return [f"{STAGING}/{name}" for name in names]
+        return staged(self.registry.door)
 
     def adopt(self, *, who: str = "", why: str = "") -> Commit:
         """Make the ``rf_model.joblib`` and metadata that were here before us version 1.
@@ -288,29 +280,12 @@ class ModelDeployer:
         if mine and not own.try_acquire():
             return []
         try:
-            self._tidy_staging(self.config.storage.keep)
-            self._tidy_work()
+            tidy_staging(self.registry.door, self.config.storage.keep)
+            tidy_work(self.registry.door, self.clock.now())
             return self.registry.retain(self.config.storage.keep)
         finally:
             if mine:
                 own.release()
-
-    def _tidy_staging(self, keep: int) -> None:
-        """Let all but the newest `keep` challengers of our own making go; what others put there stays."""
-        door = self.registry.door
-        made = [(match[1], name) for name in door.listdir(STAGING) if (match := _CHALLENGER.fullmatch(name))]
-        for _, name in sorted(made)[:-keep]:
-            door.unlink(f"{STAGING}/{name}", missing_ok=True)
-            door.unlink(f"{STAGING}/{name.removesuffix('.cbm')}_metadata.json", missing_ok=True)
-
-    def _tidy_work(self) -> None:
-        """Let rows go that no job can be using any more."""
-        door = self.registry.door
-        oldest = datetime.fromtimestamp(self.clock.now(), UTC) - timedelta(days=_LEFT_OVER_DAYS)
-        for name in door.listdir(WORK):
-            made = _ROWS.fullmatch(name)
-            if made is not None and made[1] < f"{oldest:%Y%m%dT%H%M%SZ}":
-                door.unlink(f"{WORK}/{name}", missing_ok=True)
 
     def _archive_current(self) -> str | None:
         """Path of the archived champion: it has been there, immutable, since it was deployed."""
@@ -372,17 +347,10 @@ def deploy_finetuned_model(
         levels = len(Path(STAGING).parts)
         inside = folder.resolve().parts[-levels:] == Path(STAGING).parts
         root = folder.resolve().parents[levels - 1] if inside else "."
-    newest = _newest_model(folder)
+    newest = newest_tune(Door(folder))
     if newest is None:
         return False, f"No model waits in {folder}. Run a fine-tune first."
-    return ModelDeployer(root).deploy(newest, force=force)
-
-
-def _newest_model(folder: Path) -> Path | None:
-    """Return the newest fine-tuned model by the stamp in its name, else the newest file by name."""
-    names = [name for name in Door(folder).listdir() if name.endswith((".cbm", ".joblib"))]
-    stamped = [name for name in names if name.startswith("rf_model_finetuned_")]
-    return folder / max(stamped or names) if names else None
+    return ModelDeployer(root).deploy(folder / newest, force=force)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

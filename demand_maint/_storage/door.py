@@ -13,11 +13,10 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from demand_maint._storage.below import path_below
 from demand_maint._storage.disk import Disk
 from demand_maint._storage.reading import read_regular_file
 from demand_maint.errors import PathError
@@ -27,9 +26,6 @@ __all__ = ["TEMP", "Door", "Stamp", "UnconfirmedWriteError"]
 TEMP = ".tmp-"
 #: Which file has a name, and when and how long it was written: as long as this is the same, so is a file that is only ever replaced.
 Stamp = tuple[int, int, int]
-# an absolute path has an empty first part
-_NO_PARTS = frozenset({"", ".", ".."})
-_NO_CHARACTERS = frozenset("\\:" if os.name == "nt" else "\\")
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR}
 
 
@@ -332,7 +328,7 @@ class Door:
     # inside
 
     def _safe(self, rel: str) -> str:
-        path, above = _checked(self._prefix, rel)
+        path, above = path_below(self._prefix, rel)
         for one in above:
             try:
                 if stat.S_ISLNK(os.lstat(one).st_mode):
@@ -435,18 +431,6 @@ class Door:
             return True
         finally:
             self.disk.close(descriptor)
-
-
-@lru_cache(maxsize=1024)
-def _checked(prefix: str, rel: str) -> tuple[str, tuple[str, ...]]:
-    """Return the path of `rel` and those of the directories above it, where by its text it stays below `prefix`."""
-    if rel == ".":
-        return prefix, ()
-    parts = rel.split("/")
-    if not rel.isprintable() or not _NO_PARTS.isdisjoint(parts) or not _NO_CHARACTERS.isdisjoint(rel):
-        raise PathError(f"{rel!r} is no path below {prefix}. Use a relative path without '..'.")
-    paths = list(accumulate(parts, lambda path, part: f"{path}{os.sep}{part}", initial=prefix))
-    return paths[-1], tuple(paths[1:-1])
 
 
 def _temp_name(name: str) -> str:
