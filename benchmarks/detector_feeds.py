@@ -138,10 +138,11 @@ class City:
         naive = np.abs(actual[place, back] - actual[place, at])
         self.baseline = baseline_from_errors(
             slot.astype(np.float64),
-            np.abs(self.forecast[place, at] - actual[place, at]),
+            self.forecast[place, at] - actual[place, at],
             naive,
             actual[place, at],
             self.grid,
+            places=place,
         )
 
 

@@ -60,7 +60,8 @@ def ours(grade: str, *, floor: float | None = None, per_year: float = 1.0) -> Al
     """
 
     def alarms(stream: Stream) -> list[int]:
-        values = log_error_against(stream.error, stream.naive, stream.level, stream.ordinary, stream.surprise)
+        error = stream.error if stream.fresh is None else stream.fresh
+        values = log_error_against(error, stream.naive, stream.level, stream.ordinary, stream.surprise)
         past = values[:REFERENCE][np.isfinite(values[:REFERENCE])]
         centre, spread = usual_and_spread(past)
         test = DegradationTest(per_year, centre=centre, centre_days=len(past), scale=spread, scale_days=len(past))

@@ -1,8 +1,8 @@
 """Daily error streams for the detector scorecard: synthetic ones in control, and real ones of a champion on the shipped data.
 
 A stream is some arrays of one figure a day: the model's mean absolute error, the seasonal-naive forecast's, and the demand
-level; real ones also have the ordinary error and the surprise of the demand (`core.surprise`), synthetic ones have no demand.
-NaN where a day is missing.
+level; real ones also have what of the model's errors was fresh (`core.fresh`), the ordinary error and the surprise of the demand
+(`core.surprise`), synthetic ones have neither hours nor demand. NaN where a day is missing.
 """
 
 import hashlib
@@ -16,6 +16,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from demand_maint.core.feed_sums import FeedSums
+from demand_maint.core.metrics import HourlySums
+from demand_maint.core.records import MaturedBatch
 from demand_maint.core.surprise import day_surprises, ordinary_mean
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.features import DemandFeatures, seasonal_naive
@@ -52,12 +54,13 @@ class Stream:
     level: Floats
     ordinary: Floats | None = None
     surprise: Floats | None = None
+    fresh: Floats | None = None
 
     def piece(self, start: int, end: int) -> "Stream":
         """Return the days from `start` to before `end` as a stream of their own."""
         part = slice(start, end)
-        ordinary, surprise = (None if figure is None else figure[part] for figure in (self.ordinary, self.surprise))
-        return Stream(self.kind, self.error[part], self.naive[part], self.level[part], ordinary, surprise)
+        others = (None if figure is None else figure[part] for figure in (self.ordinary, self.surprise, self.fresh))
+        return Stream(self.kind, self.error[part], self.naive[part], self.level[part], *others)
 
     @property
     def years(self) -> float:
@@ -69,7 +72,9 @@ def inject(stream: Stream, day: int, effect: float, ramp: int = 0) -> Stream:
     """Scale the model's error by ``1 + effect`` from judged `day` on, over `ramp` days where given."""
     since = np.arange(len(stream.error)) - (REFERENCE + day)
     share = np.clip((since + 1) / ramp, 0.0, 1.0) if ramp else (since >= 0).astype(float)
-    return replace(stream, error=stream.error * (1.0 + effect * np.where(since < 0, 0.0, share)))
+    worse = 1.0 + effect * np.where(since < 0, 0.0, share)
+    fresh = None if stream.fresh is None else stream.fresh * worse
+    return replace(stream, error=stream.error * worse, fresh=fresh)
 
 
 def synthetic(
@@ -175,13 +180,38 @@ def pooled_stream(kind: str, rows: pl.DataFrame, zone: str) -> Stream:
     kept = np.unique(grid.day(judged))
     days = np.arange(number.min(), number.max() + 1)
     counts, demand = (_by_place_and_day(daily, days, value) for value in ("n", "demand"))
-    found = _truths(rows, grid).ordinary_by_place(grid.day_start(np.append(days, days[-1] + 1)) // 3600, grid)
+    edges = grid.day_start(np.append(days, days[-1] + 1)) // 3600
+    found = _truths(rows, grid).ordinary_by_place(edges, grid)
+    errors = _errors(rows, grid).blocks(edges)
+    fresh = errors["fresh_error"] / errors["n"]
     ordinary = ordinary_mean(counts, found["n"], found["error"])[np.isin(days, kept)]
     surprise = day_surprises(counts, demand)[np.isin(days, kept)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a day on which every place is closed
         error, naive, level = (np.nanmean(table, axis=0) for table in (error, naive, level))
-    return Stream(kind, error, naive, level, ordinary, surprise)
+    return Stream(kind, error, naive, level, ordinary, surprise, fresh[np.isin(days, kept)])
+
+
+def _errors(rows: pl.DataFrame, grid: TimeGrid) -> HourlySums:
+    """Sum up the model's errors as a monitor would."""
+    sums, count = HourlySums(), len(rows)
+    predicted, slot = rows["predicted"].to_numpy(), grid.floor(rows["timestamp"].to_numpy())
+    sums.add(
+        MaturedBatch(
+            place=rows["place_id"].rank("dense").to_numpy().astype(np.uint32) - 1,
+            slot=slot,
+            version=np.ones(count, dtype=np.uint16),
+            predicted=predicted,
+            served=predicted,
+            actual=rows["actual"].to_numpy(),
+            naive=rows["naive"].to_numpy(),
+            members=np.empty((count, 0), dtype=np.float32),
+            snapshot=np.zeros(count, dtype=np.uint32),
+            observed_at=slot.astype(np.float64),
+        )
+    )
+    sums.find_fresh(grid)
+    return sums
 
 
 def _truths(rows: pl.DataFrame, grid: TimeGrid) -> FeedSums:

@@ -81,7 +81,7 @@ class Fits:
         )
         if (key, measured) in self.done:
             return self.done[key, measured]
-        place, figures = self.folder / f"{key}.npz", self.folder / f"{key}-figures.json"
+        place, figures = self.folder / f"{key}.npz", self.folder / f"{key}-fresh.json"
         if not place.exists():
             self._make(place, rows, day, params, base_path)
         facts: dict[str, Any] = {"cpu": 0.0, "metadata": {}}

@@ -227,6 +227,8 @@ class StepPerformer:
             "naive_n": pairs.n,
             "naive_abs_error": pairs.challenger,
             "abs_error_naive": pairs.champion,
+            # as fresh as the champion's errors were that day, which was as lucky for both
+            "fresh_error": pairs.champion * known["fresh_error"][at] / np.maximum(known["abs_error"][at], 1e-9),
             "abs_actual": known["abs_actual"][at] / np.maximum(known["n"][at], 1.0) * pairs.n,
         }
         return baseline_from_days(sums, since=float(edges[0]), until=float(edges[-1]), source="out_of_sample")

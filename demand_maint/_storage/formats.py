@@ -4,8 +4,9 @@ A commit is one JSON object with its checksum in front: ``{"sha256":"<64 hex>","
 bytes of the inner object, so a flipped bit is found before anything is believed. Metadata is plain JSON; its sha256 stands in
 the commit. Reading is strict: no NaN, no duplicate keys, no deep nesting, nothing over the size cap.
 
-Upgrading: `COMMIT_UPGRADES[n]` turns the builtins of a commit of format n into format n+1, and likewise for metadata. Format 1
-is the first, so both are empty. A format above ours is read as far as it can be and never written over.
+Upgrading: `COMMIT_UPGRADES[n]` turns the builtins of a commit of format n into format n+1, and likewise for metadata. From 1
+to 2 a baseline loses where the sequential test starts, which was measured otherwise: the first days of service tell it. A format
+above ours is read as far as it can be and never written over.
 """
 
 import hashlib
@@ -50,8 +51,18 @@ _BODY_AT: Final = len(_HEAD) + 64 + len(_MIDDLE)
 
 T = TypeVar("T")
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
-COMMIT_UPGRADES: dict[int, Upgrade] = {}
-METADATA_UPGRADES: dict[int, Upgrade] = {}
+
+
+def _without_start(tree: dict[str, Any]) -> dict[str, Any]:
+    """Take from a commit or metadata where the sequential test was to start."""
+    baseline = tree.get("baseline")
+    if isinstance(baseline, dict):
+        tree = tree | {"baseline": baseline | {"log_centre": None, "log_scale": None, "log_days": 0}}
+    return tree | {"format": 2}
+
+
+COMMIT_UPGRADES: dict[int, Upgrade] = {1: _without_start}
+METADATA_UPGRADES: dict[int, Upgrade] = {1: _without_start}
 
 
 class _NewerCommit(Struct, frozen=True):

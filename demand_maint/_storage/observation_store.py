@@ -37,7 +37,7 @@ _GENTLE_CHUNK = 4_096  # well under a millisecond with the interpreter held
 _PAUSE = 0.0005
 _LATEST = 4_294_000_000.0
 _SNAPSHOT = "metrics"
-_FORMAT = 2  # of the saved sums: another one is counted again from the rows; 2 has the errors of ordinary forecasts
+_FORMAT = 3  # of the saved sums: another one is counted again from the rows; 3 has what was fresh in errors
 _log = get_logger("store")
 
 

@@ -59,7 +59,9 @@ def make_baseline(
     stamps = frame["timestamp"].to_numpy().astype(np.float64)
     days = grid.day(stamps)
     actual = frame["actual"].to_numpy().astype(np.float64)
-    start = baseline_from_errors(stamps, np.abs(predicted - actual), np.abs(_naive(frame) - actual), actual, grid)
+    places = frame["place_id"].cast(pl.String).to_numpy() if "place_id" in frame.columns else None
+    naive = np.abs(_naive(frame) - actual)
+    start = baseline_from_errors(stamps, predicted - actual, naive, actual, grid, places=places)
     return Baseline(
         mae=figures["mae"],
         skill=skill,

@@ -5,11 +5,14 @@ is renewed from weeks in control only, slowly, so that a slow decline cannot hid
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from msgspec import structs
+from numpy.typing import NDArray
 
 from demand_maint.core.difficulty import log_error_against, usual_and_spread
+from demand_maint.core.fresh import fresh_errors
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import Baseline, ModelMetadata
 from demand_maint.core.view import DAY, HOUR, Floats, MetricsView, local_days
@@ -37,7 +40,10 @@ REFRESH_DAYS = 28
 def baseline_from_days(
     days: Mapping[str, Floats], *, since: float, until: float, source: str = "holdout"
 ) -> Baseline | None:
-    """Return the baseline of daily sums (fields of `SUM_FIELDS`, arrays (D,)), ``None`` without rows."""
+    """Return the baseline of daily sums (fields of `SUM_FIELDS`, arrays (D,)), ``None`` without rows.
+
+    Without ``fresh_error`` among them it does not say where the sequential test starts.
+    """
     n = float(days["n"].sum())
     if n <= 0:
         return None
@@ -45,7 +51,7 @@ def baseline_from_days(
     naive_total = float(days["naive_abs_error"].sum())
     own_total = float(days["abs_error_naive"].sum())
     adjusted = naive_n >= 0.5 * n and naive_total > 0 and own_total > 0
-    centre, scale, log_days = _log_start(days) if adjusted else (None, None, 0)
+    centre, scale, log_days = _log_start(days) if adjusted and "fresh_error" in days else (None, None, 0)
     return structs.replace(
         Baseline(mae=float(days["abs_error"].sum()) / n),
         skill=own_total / naive_total if adjusted else None,
@@ -68,10 +74,9 @@ def _log_start(days: Mapping[str, Floats]) -> tuple[float | None, float | None, 
     """
     rows = days["naive_n"]
     enough = rows > 0.5 * np.median(rows[rows > 0])
-    safe = np.where(enough, rows, np.nan)
     values = log_error_against(
-        days["abs_error_naive"] / safe,
-        days["naive_abs_error"] / safe,
+        days["fresh_error"] / np.where(enough, days["n"], np.nan),
+        days["naive_abs_error"] / np.where(enough, rows, np.nan),
         days["abs_actual"] / np.where(enough, days["n"], 1.0),
     )
     values = values[np.isfinite(values)]
@@ -83,11 +88,12 @@ def _log_start(days: Mapping[str, Floats]) -> tuple[float | None, float | None, 
 
 def baseline_from_errors(
     timestamps: Floats,
-    abs_errors: Floats,
+    errors: Floats,
     naive_abs_errors: Floats,
     actuals: Floats,
     grid: TimeGrid,
     *,
+    places: NDArray[Any] | None = None,
     source: str = "out_of_sample",
 ) -> Baseline | None:
     """Return the baseline of single out-of-sample rows.
@@ -96,17 +102,19 @@ def baseline_from_errors(
     ----------
     timestamps
         Epoch seconds, (n,).
-    abs_errors, naive_abs_errors
-        Absolute errors of model and seasonal-naive forecast, (n,); NaN where there was no such forecast.
+    errors, naive_abs_errors
+        Signed errors of the model, absolute ones of the seasonal-naive forecast, (n,); NaN where there was no such forecast.
     actuals
         The truth, (n,).
     grid
         Tells the local days.
+    places
+        Place of each row, (n,), ids of any kind; without it the sequential test is not told where to start.
     """
-    finite = np.isfinite(abs_errors)
+    finite = np.isfinite(errors)
     if not finite.any():
         return None
-    stamps, own, naive = timestamps[finite], abs_errors[finite], naive_abs_errors[finite]
+    stamps, own, naive = timestamps[finite], np.abs(errors[finite]), naive_abs_errors[finite]
     known = np.isfinite(naive)
     day = grid.day(stamps)
     day = day - day.min()
@@ -124,7 +132,24 @@ def baseline_from_errors(
         "abs_error_naive": daily(own, known),
         "abs_actual": daily(np.abs(actuals[finite]), every),
     }
+    if places is not None:
+        days["fresh_error"] = _fresh_by_day(places[finite], stamps, errors[finite], grid)
     return baseline_from_days(days, since=float(stamps.min()), until=float(stamps.max()), source=source)
+
+
+def _fresh_by_day(places: NDArray[Any], stamps: Floats, errors: Floats, grid: TimeGrid) -> Floats:
+    """Sum up the fresh errors of rows by local day, (D,)."""
+    names, code = np.unique(places, return_inverse=True)
+    hour = (stamps // HOUR).astype(np.int64)
+    hours = np.arange(hour.min(), hour.max() + 1)
+    cell = code * len(hours) + hour - hours[0]
+    shape, size = (len(names), len(hours)), len(names) * len(hours)
+    rows = np.bincount(cell, minlength=size).astype(np.float64).reshape(shape)
+    day = grid.day(hours * HOUR)
+    follows = np.diff(day, prepend=day[0] - 1) == 0
+    summed = np.bincount(cell, weights=errors, minlength=size).astype(np.float64).reshape(shape)
+    fresh = fresh_errors(rows, summed, follows)
+    return np.bincount(day - day[0], weights=fresh.sum(axis=0)).astype(np.float64)
 
 
 def baseline_from_metadata(metadata: ModelMetadata) -> Baseline | None:
@@ -152,6 +177,7 @@ def first_days_baseline(
     numbers, edges = local_days(view.grid, since, now)
     if len(numbers) == 0:
         return None, 0
+    view.sums.find_fresh(view.grid)
     blocks = view.sums.blocks(edges, champion)
     filled = np.flatnonzero(blocks["n"] > 0)
     if len(filled) < days:
@@ -210,5 +236,6 @@ def due_refresh(
     own = since is None or since <= start
     if not old or not own or calm_days < len(numbers) or len(numbers) < REFRESH_DAYS:
         return None
+    view.sums.find_fresh(view.grid)
     faulty = np.array([any(f < edges[d + 1] and e > edges[d] for _, f, e in excluded) for d in range(len(numbers))])
     return refreshed_baseline(baseline, view.sums.blocks(edges, champion), ~faulty, since=start, until=end)

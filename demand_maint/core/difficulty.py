@@ -2,7 +2,8 @@
 
 Dividing by the error of a seasonal-naive forecast takes the season out, and puts that forecast's own bad luck in: a day is
 called hard because *last week's* was odd. So a day is mostly measured by an ordinary forecast (`core.ordinary`), which no model
-has a part in either; by the naive error where there is not yet the past for one; and by the level of demand.
+has a part in either; by the naive error where there is not yet the past for one; and by the level of demand. And of the model's
+errors, as of the ordinary forecast's, only what was fresh in them counts (`core.fresh`): the rest is luck that lasts for hours.
 
 The powers 0.7 and 0.2 were chosen on the shipped bikes. The ordinary forecast, its share and its level power were chosen on the
 bikes of 2010 to 2014; in the years since, which were looked at beside them, the weekly means of the log ratio are a quarter
@@ -178,7 +179,7 @@ def _next_usual(state: tuple[float, float], value: float) -> tuple[tuple[float, 
 def log_error_against(
     error: Floats, naive: Floats, level: Floats, ordinary: Floats | None = None, surprise: Floats | None = None
 ) -> Floats:
-    """Log of each day's mean absolute error over the deserved one, up to a constant, (D,); NaN where unknown or set aside."""
+    """Log of each day's mean fresh error over the deserved one, up to a constant, (D,); NaN where unknown or set aside."""
     values = np.log(np.where(error > 0, error, np.nan)) - deserved_log_error(naive, level, ordinary)
     if surprise is not None:
         values[set_aside(level, surprise)] = np.nan
@@ -228,6 +229,7 @@ def daily_series(
     """
     memory = memory or SeriesMemory()
     day_count = len(edges) - 1
+    view.sums.find_fresh(view.grid)
     blocks = {name: values.copy() for name, values in view.sums.blocks(edges, champion).items()}
     if first_day > 0 and champion is not None:
         everyone = view.sums.blocks(edges[: first_day + 1], None)
@@ -237,23 +239,23 @@ def daily_series(
         for day in np.flatnonzero((edges[:-1] < last) & (edges[1:] > first)):
             whose = champion if day >= first_day else None
             part = view.sums.window(int(max(first, edges[day])), int(min(last, edges[day + 1])), whose, place)
-            for name in ("n", "naive_n", "abs_error", "abs_error_naive", "naive_abs_error", "abs_actual"):
+            for name in ("n", "naive_n", "fresh_error", "naive_abs_error", "abs_actual"):
                 blocks[name][day] -= getattr(part, name)
     adjusted = adjusted and bool(blocks["naive_n"].sum() >= LEAST_ROWS * blocks["n"].sum())
     rows = blocks["naive_n"] if adjusted else blocks["n"]
     enough = rows > LEAST_ROWS * (np.median(rows[rows > 0]) if bool((rows > 0).any()) else np.inf)
-    safe = np.where(enough, rows, 1.0)
+    counted = np.maximum(blocks["n"], 1.0)
+    error = np.where(enough, blocks["fresh_error"] / counted, np.nan)
+    logs = np.log(np.where(error > 0, error, np.nan))
     if adjusted:
-        error = np.where(enough, blocks["abs_error_naive"] / safe, np.nan)
-        naive = np.where(enough, blocks["naive_abs_error"] / safe, np.nan)
-        level = np.where(blocks["n"] > 0, blocks["abs_actual"] / np.maximum(blocks["n"], 1.0), 0.0)
+        naive = np.where(enough, blocks["naive_abs_error"] / np.where(enough, rows, 1.0), np.nan)
+        level = np.where(blocks["n"] > 0, blocks["abs_actual"] / counted, 0.0)
         surprise, ordinary = surprises(view, edges, feed, memory.demand)
         share, aside = ordinary_share(naive, level, ordinary), set_aside(level, surprise, memory)
-        values = np.log(np.where(error > 0, error, np.nan)) - deserved_log_error(naive, level, ordinary, memory)
+        values = logs - deserved_log_error(naive, level, ordinary, memory)
         values[aside] = np.nan
     else:
-        error = np.where(enough, blocks["abs_error"] / safe, np.nan)
-        values = np.log(np.where(error > 0, error, np.nan))
+        values = logs
         share, aside = np.zeros(day_count), np.zeros(day_count, dtype=bool)
     starts = edges[:day_count].astype(np.float64) * 3600.0
     return DailySeries(values, starts, rows, share, aside, adjusted)

@@ -185,6 +185,12 @@ class HourTable:
             self._data[hours, field, cells.places] = table
             self._special[field].at(self._totals[:, field], hours, table)
 
+    def put(self, name: str, at: int, values: Floats) -> None:
+        """Let a figure be `values`, (hours, places), from the hour at position `at` on; it follows from others, so nothing changed."""
+        field, hours = self._field[name], slice(at, at + len(values))
+        self.data[hours, field] = values
+        self.totals[hours, field] = values.sum(axis=1)
+
     def _neutral(self, field: int) -> float:
         operate = self._special.get(field)
         return 0.0 if operate is None else (np.inf if operate is np.minimum else -np.inf)
@@ -251,10 +257,13 @@ class HourTable:
     def changed(self, at: NDArray[np.intp], since: int) -> NDArray[np.bool_]:
         """Which blocks (B,) between neighbouring ascending positions `at` (B + 1,) were changed after the change `since`."""
         out = np.full(max(len(at) - 1, 0), since < self._forgot)
-        rows = (self._changed[: self._n] > since).nonzero()[0]
-        blocks = at.searchsorted(rows, side="right") - 1
+        blocks = at.searchsorted(self.changed_hours(since), side="right") - 1
         out[blocks[(blocks >= 0) & (blocks < len(out))]] = True
         return out
+
+    def changed_hours(self, since: int) -> NDArray[np.intp]:
+        """Positions of the hours that were changed after the change `since`, ascending."""
+        return (self._changed[: self._n] > since).nonzero()[0]
 
     def span(self, start: int, end: int) -> slice:
         """Rows of the hours in [`start`, `end`)."""

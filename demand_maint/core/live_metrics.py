@@ -134,7 +134,7 @@ class LiveMetrics:
         self.feed.settle_ordinary(int(day[0]), self.grid)
         hours = self.sums.hours_before(edge)
         if len(hours):
-            self.sums.gather(hours, self._day_hours(hours))
+            self.sums.gather(hours, self._day_hours(hours), self.grid)
         hours = self.feed.hours_before(edge)
         if len(hours):
             self.feed.gather(self._day_hours(hours))

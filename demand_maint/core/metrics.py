@@ -12,9 +12,11 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from demand_maint.core.block_memo import BlockMemo
-from demand_maint.core.hour_table import Cells, HourTable
+from demand_maint.core.fresh import fresh_errors
+from demand_maint.core.hour_table import HOUR, Cells, HourTable
 from demand_maint.core.observation_events import is_uniform
 from demand_maint.core.records import MaturedBatch
+from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.view import SUM_FIELDS
 
 __all__ = ["HourlySums", "WindowSums", "add_between", "reduce_between"]
@@ -27,7 +29,8 @@ class WindowSums(Struct, frozen=True):
     """Sums over a window; errors are in units of demand.
 
     `abs_error_naive` is the champion's error on those rows that have a seasonal-naive forecast, so that it may be divided by
-    `naive_abs_error`. `predictions` counts rows with or without truth.
+    `naive_abs_error`. `fresh_error` (`core.fresh`) is as of the last `HourlySums.find_fresh`. `predictions` counts rows with
+    or without truth.
     """
 
     n: float = 0.0
@@ -38,6 +41,7 @@ class WindowSums(Struct, frozen=True):
     naive_n: float = 0.0
     naive_abs_error: float = 0.0
     abs_error_naive: float = 0.0
+    fresh_error: float = 0.0
     served_n: float = 0.0
     served_abs_error: float = 0.0
     predictions: float = 0.0
@@ -46,16 +50,26 @@ class WindowSums(Struct, frozen=True):
 class HourlySums:
     """Sums per (place code, hour, version).
 
+    Notes
+    -----
+    What of an error was fresh follows from two hours, so it is no sum over rows: it is worked out when it is asked for, from the
+    first hour on whose sums have changed, and for good when hours are merged into days.
+
+    Examples
+    --------
     >>> sums = HourlySums()
     >>> sums.window(0, 24).n
     0.0
     """
 
-    __slots__ = ("_memos", "_tables")
+    __slots__ = ("_found", "_memos", "_merged", "_tables")
 
     def __init__(self) -> None:
         self._tables: dict[int, HourTable] = {}
         self._memos: dict[Any, BlockMemo] = {}
+        # by version, the number of the change up to which fresh errors are found; before the hour `_merged` hours are days
+        self._found: dict[int, int] = {}
+        self._merged = 0
 
     def add(self, batch: MaturedBatch, cells: Cells | None = None, *, predicted: bool = False) -> None:
         """Add rows whose truth has arrived; `cells` are those of the rows where known.
@@ -81,6 +95,24 @@ class HourlySums:
             whole = isinstance(chosen, slice)
             here = cells if cells is not None and whole else Cells(place[chosen], slot[chosen])
             self._table(number).add(here, {"predictions": sign * here.counts})
+
+    def find_fresh(self, grid: TimeGrid) -> None:
+        """Work out `fresh_error` of the hours whose sums have changed since; `grid` tells the local days."""
+        rows, error = SUM_FIELDS.index("n"), SUM_FIELDS.index("error")
+        for number, table in self._tables.items():
+            changed = table.changed_hours(self._found.get(number, -1))
+            self._found[number] = table.changes
+            changed = changed[table.hours[changed] >= self._merged]
+            if not len(changed):
+                continue
+            # an hour has a say in the next one
+            first, end = int(changed[0]), min(int(changed[-1]) + 2, len(table.hours))
+            seen = slice(max(first - 1, 0), end)
+            hours = table.hours[seen]
+            follows = np.zeros(len(hours), dtype=bool)
+            follows[1:] = (np.diff(hours) == 1) & (np.diff(grid.day(hours * HOUR)) == 0)
+            fresh = fresh_errors(table.data[seen, rows].T, table.data[seen, error].T, follows).T
+            table.put("fresh_error", first, fresh[first - seen.start :])
 
     def window(
         self, start_hour: int, end_hour: int, version: int | None = None, place: int | None = None
@@ -149,6 +181,7 @@ class HourlySums:
             self._tables[number].drop_before(hour)
             if not len(self._tables[number].hours):
                 del self._tables[number]
+                self._found.pop(number, None)
                 self._memos = {asked: memo for asked, memo in self._memos.items() if asked[0] != number}
 
     def hours_before(self, hour: int) -> NDArray[np.int64]:
@@ -156,28 +189,28 @@ class HourlySums:
         parts = [table.hours[: int(np.searchsorted(table.hours, hour))] for table in self._tables.values()]
         return np.unique(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
 
-    def gather(self, sources: NDArray[np.int64], targets: NDArray[np.int64]) -> None:
+    def gather(self, sources: NDArray[np.int64], targets: NDArray[np.int64], grid: TimeGrid) -> None:
         """Move what the hours `sources` (ascending, the oldest there are) hold to `targets`, as hours to days."""
+        self.find_fresh(grid)
+        self._merged = max(self._merged, int(sources[-1]) + 1)
         for table in self._tables.values():
-            old = (
-                table.hours[: int(np.searchsorted(table.hours, sources[-1], side="right"))] if len(sources) else sources
-            )
+            old = table.hours[: int(np.searchsorted(table.hours, sources[-1], side="right"))]
             table.gather(targets[np.searchsorted(sources, old)])
 
     def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Facts and arrays for saving."""
-        facts: dict[str, Any] = {}
+        shapes: dict[str, Any] = {}
         arrays: dict[str, NDArray[Any]] = {}
         for number, table in self._tables.items():
             shape, (hours, data, totals) = table.parts()
-            facts[str(number)] = shape
+            shapes[str(number)] = shape
             arrays |= {f"{number}.hours": hours, f"{number}.data": data, f"{number}.totals": totals}
-        return facts, arrays
+        return {"merged": self._merged, "shapes": shapes}, arrays
 
     def load(self, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `parts` gave; what was here before is gone."""
-        self._tables, self._memos = {}, {}
-        for number, shape in facts.items():
+        self._tables, self._memos, self._found, self._merged = {}, {}, {}, int(facts["merged"])
+        for number, shape in facts["shapes"].items():
             table = self._table(int(number))
             table.load(shape, [arrays[f"{number}.{part}"] for part in ("hours", "data", "totals")])
 
@@ -214,6 +247,8 @@ class HourlySums:
             }
             if predicted:
                 parts["predictions"] = counts
+            if here.first < self._merged:  # of a day whose hours are gone all of an error counts as fresh
+                parts["fresh_error"] = absolute_sum
             naive = batch.naive[chosen]
             known = naive == naive  # noqa: PLR0124 - the quickest test for NaN over an array
             if known.all():

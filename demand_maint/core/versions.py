@@ -1,7 +1,7 @@
 """What a model version is, and the commit that makes one champion.
 
-Formats carry an integer version. Format 1 is the first; there is nothing to upgrade from yet. A reader of format N upgrades
-N-1 by the recipe written here, and serves an unknown newer one read-only.
+Formats carry an integer version. A reader of format N upgrades N-1 by the recipe in `_storage.formats`, and serves an unknown
+newer one read-only. In format 1 a baseline's `log_centre` and `log_scale` were of whole errors, since 2 of what was fresh in them.
 """
 
 from typing import Any, Literal
@@ -21,8 +21,8 @@ __all__ = [
     "ModelVersion",
 ]
 
-COMMIT_FORMAT = 1
-METADATA_FORMAT = 1
+COMMIT_FORMAT = 2
+METADATA_FORMAT = 2
 
 
 class Baseline(Struct, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class Baseline(Struct, frozen=True, kw_only=True):
     naive_mae
         That seasonal-naive error.
     log_scale
-        Robust standard deviation of the daily log ratio (error / naive error); ``None`` until known.
+        Robust standard deviation of the same daily figure as `log_centre`; ``None`` until known.
     log_centre, log_days
         Mean of `core.difficulty.log_error_against` over the reference days, and how many they were: where the sequential test
         starts from; ``None`` lets the first days of service tell.

@@ -41,6 +41,7 @@ SUM_FIELDS = (
     "naive_n",
     "naive_abs_error",
     "abs_error_naive",
+    "fresh_error",
     "served_n",
     "served_abs_error",
     "predictions",
@@ -71,6 +72,10 @@ class WindowView(Protocol):
         """Sum of the champion's absolute errors on the same rows."""
 
     @property
+    def fresh_error(self) -> float:
+        """Sum of fresh errors (`core.fresh`), as of the last `SumsView.find_fresh`."""
+
+    @property
     def served_n(self) -> float:
         """Rows whose served value is known."""
 
@@ -85,6 +90,9 @@ class WindowView(Protocol):
 
 class SumsView(Protocol):
     """Hourly sums per (place code, hour, version)."""
+
+    def find_fresh(self, grid: TimeGrid) -> None:
+        """Work out `fresh_error` of the hours whose sums have changed since; `grid` tells the local days."""
 
     def window(
         self, start_hour: int, end_hour: int, version: int | None = None, place: int | None = None

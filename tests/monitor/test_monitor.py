@@ -381,10 +381,12 @@ def test_the_sums_can_be_made_again_from_the_sealed_files(tmp_path: Path, clock:
         fill(monitor, hours=30)
         monitor.log_actual(1, START, 99.0)
         monitor.drain()
+        monitor.sums.find_fresh(monitor.grid)
         wanted, counts = monitor.sums.window(0, 10**6), monitor.counts()
     for path in (tmp_path / "logs/state/metrics").iterdir():
         path.unlink()
     with ModelMonitor(tmp_path, config, clock) as monitor:
+        monitor.sums.find_fresh(monitor.grid)
         assert monitor.sums.window(0, 10**6) == wanted
         assert monitor.counts() == counts
 

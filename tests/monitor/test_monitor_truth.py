@@ -230,11 +230,14 @@ def test_sums_that_another_release_saved_are_counted_again(tmp_path: Path, monke
             live_a_week(monitor, 0, complete=True)
             monitor.drain()
             monitor.save()
+            monitor.sums.find_fresh(monitor.grid)
             wanted = monitor.sums.window(0, 10**6)
     with ModelMonitor(tmp_path, Config(), clock) as monitor:
         monitor.drain()
+        monitor.sums.find_fresh(monitor.grid)
         assert monitor.sums.window(0, 10**6) == wanted
         assert monitor._store._rebuilt
     with ModelMonitor(tmp_path, Config(), clock) as monitor:
+        monitor.sums.find_fresh(monitor.grid)
         assert monitor.sums.window(0, 10**6) == wanted
         assert not monitor._store._rebuilt

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demand_maint._storage import formats
-from demand_maint.core.versions import Commit, FileHashes, ModelMetadata
+from demand_maint.core.versions import METADATA_FORMAT, Baseline, Commit, FileHashes, ModelMetadata
 from demand_maint.errors import DamagedRegistryError, NewerFormatError
 
 COMMIT = Commit(
@@ -83,3 +83,21 @@ def test_any_bytes_give_a_value_or_one_typed_error(data: bytes) -> None:
     for read in (formats.decode_commit, formats.decode_metadata, formats.decode_sums):
         with contextlib.suppress(DamagedRegistryError, NewerFormatError):
             assert read(data, "file") is not None
+
+
+def test_a_baseline_of_format_1_does_not_say_where_the_test_starts() -> None:
+    """Its centre and scale were measured otherwise: they must be dropped, and all else kept."""
+    tree = msgspec.to_builtins(METADATA) | {
+        "baseline": {"mae": 2.0, "skill": 0.5, "log_centre": -0.1, "log_scale": 0.2, "log_days": 20},
+        "format": 1,
+    }
+    found = formats.decode_metadata(json.dumps(tree).encode(), "m")
+    assert found.baseline == Baseline(mae=2.0, skill=0.5)
+    assert found.format == METADATA_FORMAT
+    commit = {"number": 1, "action": "deploy", "at": 0.0, "champion": 4, "base": 4} | {
+        "baseline": tree["baseline"],
+        "format": 1,
+    }
+    body = json.dumps(commit).encode()
+    data = b'{"sha256":"' + formats.sha256_hex(body).encode() + b'","commit":' + body + b"}\n"
+    assert formats.decode_commit(data, "c").baseline == Baseline(mae=2.0, skill=0.5)

@@ -210,7 +210,7 @@ def rows(days: int, error: float, naive: float) -> tuple[Any, ...]:
 
 def test_a_baseline_of_rows_holds_error_skill_and_noise() -> None:
     """MAE, skill, days and the start of the sequential test must come out of the holdout's rows."""
-    baseline = baseline_from_errors(*rows(14, 2.0, 4.0))
+    baseline = baseline_from_errors(*rows(14, 2.0, 4.0), places=np.zeros(14 * 24))
     assert baseline is not None
     assert baseline.mae == pytest.approx(2.0, rel=0.1)
     assert baseline.skill == pytest.approx(0.5, rel=0.1)

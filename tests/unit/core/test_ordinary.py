@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demand_maint.core.feed import FeedState
+from demand_maint.core.fresh import TOLD
 from demand_maint.core.live_metrics import LiveMetrics
 from demand_maint.core.ordinary import REACH, ordinary_errors
 from demand_maint.core.surprise import surprises
@@ -63,8 +64,9 @@ def test_half_of_what_the_last_day_lay_off_is_carried_over() -> None:
     demand = np.full((1, REACH + 3, 24), 10.0)
     demand[:, REACH:] = 20.0
     _, error = ordinary_errors(np.ones_like(demand), demand)
-    assert error[0, 0] == pytest.approx(24 * 10.0)
-    assert error[0, 2] == pytest.approx(24 * (20.0 - 10.0 * 2**0.5))
+    hours = 1 + 23 * (1 - TOLD)
+    assert error[0, 0] == pytest.approx(hours * 10.0)
+    assert error[0, 2] == pytest.approx(hours * (20.0 - 10.0 * 2**0.5))
 
 
 def test_less_than_three_weeks_tell_nothing() -> None:
