@@ -1,6 +1,7 @@
 """The reading half of the journal: what writers have committed and nobody has counted yet.
 
-The drain stamps when it saw a row (1 s resolution) and writes that down beside each segment. Only the leader does; a reader
+The drain stamps when it saw a row (the second, and a fraction that tells the order of what was read within it) and writes that
+down beside each segment. Only the leader does; a reader
 without the lock follows.
 """
 
@@ -48,6 +49,7 @@ __all__ = ["Drain", "DrainedRows", "Place", "SegmentCursor"]
 
 Floats = NDArray[np.float64]
 _MOST = 1 << 24
+_TICK = 2.0**-16
 _log = get_logger("drain")
 
 
@@ -92,6 +94,7 @@ class Drain:
         self._stamps: dict[str, int] = {}
         self._gone: set[str] = set()
         self._reads_again = True
+        self._stamp = -1.0
 
     # where we are
 
@@ -156,9 +159,9 @@ class Drain:
         The first call reads again what others had read and not saved, in their order as far as that was noted: of a truth and
         its correction by another process the one that came last has to stay.
         """
-        stamp = float(int(now))
         if look:
             self.look()
+        stamp = self._stamp = self._next_stamp(now)
         writers = [writer for _, writer in sorted(self._writers.items())]
         if self._reads_again and len(writers) > 1:
             yield from self._handed_on(as_first_read(self._read_whole(writers, stamp)))
@@ -169,6 +172,17 @@ class Drain:
                 yield from self._read_writer(writer, stamp)
                 writer.looked = stamp
         self._reads_again = False
+
+    def _next_stamp(self, now: float) -> float:
+        """Return the second, and a little more where something was read in that second already: stamps tell what came last."""
+        stamps = [self._stamp, *self.looked().values()]
+        if self._reads_again:
+            for writer in self._writers.values():
+                for segment in writer.segments.values():
+                    self.notes.read_into(segment)
+                    stamps += [read for _, _, read, _ in segment.stamps]
+        second = int(now)
+        return max((stamp + _TICK for stamp in stamps if int(stamp) == second), default=float(second))
 
     def _read_whole(self, writers: list[WriterState], stamp: float) -> list[DrainedRows]:
         before = [(segment, segment.progress()) for writer in writers for segment in writer.segments.values()]
@@ -380,7 +394,7 @@ class Drain:
         """Read on in segments of a writer; return what came from records and from blocks."""
         records: list[DrainedRows] = []
         blocks: list[DrainedRows] = []
-        since = min(writer.looked, stamp)  # the clock may have been put back
+        since = float(int(min(writer.looked, stamp)))  # the clock may have been put back
         for segment in segments:
             into, more = (records if segment.is_records else blocks), True
             while more:

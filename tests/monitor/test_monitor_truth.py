@@ -221,6 +221,32 @@ def test_the_truth_that_came_last_stays_when_rows_are_read_again(tmp_path: Path)
             assert successor.get_model_health()["mae"] == 3.0
 
 
+@pytest.mark.parametrize("leader_is_last", [False, True])
+@pytest.mark.parametrize("other_is_first", [False, True])
+def test_truths_of_one_second_keep_their_order(tmp_path: Path, leader_is_last: bool, other_is_first: bool) -> None:
+    """Of a truth and its correction by another process within one second the last stays, whoever wrote it, after a death too."""
+    clock = VirtualClock(START + DAY)
+    leader, other = ModelMonitor(tmp_path, Config(), clock), ModelMonitor(tmp_path, Config(), clock)
+    for monitor in (other, leader) if other_is_first else (leader, other):  # the names of writers begin with the time
+        monitor.log_actual("z", START, 1.0)
+        clock.advance(1)
+    leader.log_prediction("a", START, 10.0)
+    leader.drain()
+    clock.advance(1)
+    for truth, monitor in enumerate((other, leader, other, leader) if leader_is_last else (leader, other)):
+        monitor.log_actual("a", START, float(truth))
+        leader.drain()
+    wanted = leader.sums.window(0, 10**6).abs_error
+    for monitor in (leader, other):
+        monitor.journal.close()
+        monitor._closed = True  # died: nothing is saved
+    for _ in range(2):  # the second time what was sealed and saved is read from there
+        with ModelMonitor(tmp_path, Config(), clock) as successor:
+            successor.drain()
+            assert successor.sums.window(0, 10**6).abs_error == wanted
+            assert successor.truth().filter(place_id="a")["actual"].to_list() == [10.0 - wanted]
+
+
 def test_sums_that_another_release_saved_are_counted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Saved sums of another format are not taken over, the figures are the same, and the next start has them."""
     clock = VirtualClock(START + WEEK)
