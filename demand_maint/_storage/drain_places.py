@@ -8,11 +8,13 @@ from demand_maint._storage.drain_rows import UNKNOWN, DrainedRows, Place, Writer
 from demand_maint._storage.journal import JOURNAL, WORDS_NAME
 from demand_maint._storage.journal_words import read_words
 from demand_maint._storage.segments import Rows, chosen
+from demand_maint.core.rounds import find_rhythm
 from demand_maint.log import get_logger
 
 __all__ = ["PlaceDictionary"]
 
 Floats = NDArray[np.float64]
+_MANY = 1024  # rows from which on it pays to look for rounds
 _log = get_logger("drain")
 
 
@@ -60,9 +62,23 @@ class PlaceDictionary:
 
     def give(self, writer: WriterState, rows: Rows, observed: Floats, before: Floats) -> DrainedRows:
         """Give rows the root's place codes; those whose place is not written down are left out."""
-        local = rows.place
-        if not len(local):
-            return DrainedRows(writer.name, rows, local, observed, before)
+        if not len(rows):
+            return DrainedRows(writer.name, rows, rows.place, observed, before)
+        rhythm = find_rhythm(rows.place, rows.time) if len(rows) >= _MANY else None
+        codes = self._codes_of(writer, rows.place if rhythm is None else rhythm.places)
+        place = codes
+        if rhythm is not None:
+            rhythm = rhythm.of_other(codes)
+            place = rhythm.repeated(len(rows))
+        if int(codes.max()) == UNKNOWN:
+            good = place != UNKNOWN
+            _log.warning("place_unknown", writer=writer.name, rows=int((~good).sum()))
+            rows, place, observed, before = chosen(rows, good), place[good], observed[good], before[good]
+            rhythm = None
+        return DrainedRows(writer.name, rows, place, observed, before, rhythm)
+
+    def _codes_of(self, writer: WriterState, local: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Codes of the root for a writer's own, `UNKNOWN` for places that are not written down."""
         top = int(local.max())
         if top >= len(writer.codes):
             more = np.full(top + 1 - len(writer.codes), UNKNOWN, dtype=np.uint32)
@@ -71,11 +87,7 @@ class PlaceDictionary:
         if int(place.max()) == UNKNOWN:
             self._learn(writer, np.flatnonzero(np.bincount(local[place == UNKNOWN])))
             place = writer.codes.take(local)
-            if int(place.max()) == UNKNOWN:
-                good = place != UNKNOWN
-                _log.warning("place_unknown", writer=writer.name, rows=int((~good).sum()))
-                rows, place, observed, before = chosen(rows, good), place[good], observed[good], before[good]
-        return DrainedRows(writer.name, rows, place, observed, before)
+        return place
 
     def _learn(self, writer: WriterState, new: NDArray[np.intp]) -> None:
         """Give the places of these codes of a writer codes of the root, as far as they are written down."""

@@ -26,6 +26,7 @@ from demand_maint._storage.segments import (
     read_records,
 )
 from demand_maint.core.observations import VOID
+from demand_maint.core.rounds import Rhythm
 
 __all__ = [
     "UNKNOWN",
@@ -80,6 +81,7 @@ class DrainedRows:
     """Rows of one writer in the order they were logged, with dense place codes of the whole root.
 
     They were logged between `observed_from`, when the writer had been drained before, and `observed_at`; 0 where it had not.
+    `rhythm` says how they come in rounds of one time each, ``None`` where that is not known.
     """
 
     writer: str
@@ -87,6 +89,7 @@ class DrainedRows:
     place: NDArray[np.uint32]
     observed_at: NDArray[np.float64]
     observed_from: NDArray[np.float64]
+    rhythm: Rhythm | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

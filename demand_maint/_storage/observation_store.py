@@ -23,6 +23,7 @@ from demand_maint.config import Config
 from demand_maint.core.live_metrics import LiveMetrics, Tracker
 from demand_maint.core.observations import ACTUAL, Events, RowBuffer
 from demand_maint.core.packing import pack, unpack
+from demand_maint.core.rounds import Rhythm
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.errors import DamagedRegistryError
 from demand_maint.log import get_logger
@@ -31,7 +32,7 @@ __all__ = ["ObservationStore"]
 
 DAY = 86400
 Floats = NDArray[np.float64]
-_CHUNK = 65_536
+_CHUNK = 262_144
 _SAVED_BYTES_A_SECOND = 50_000
 _GENTLE_CHUNK = 4_096  # well under a millisecond with the interpreter held
 _PAUSE = 0.0005
@@ -259,6 +260,7 @@ class ObservationStore:
             for events in self._chunks(part, _GENTLE_CHUNK if gentle else _CHUNK):
                 matured += self._ingest(self.buffer, events)
                 self._unsaved += len(events)
+                del events  # the next ones find its memory: fresh memory costs more than what is worked out in it
                 self.rest()
         if lead:
             self._note_order()
@@ -284,15 +286,26 @@ class ObservationStore:
         for start in range(0, len(part.rows), size):
             here = slice(start, start + size)
             rows = chosen(part.rows, here)
-            yield self._events(rows, part.place[here], part.observed_at[here], part.observed_from[here])
+            rhythm = part.rhythm.after(start) if part.rhythm is not None else None
+            yield self._events(rows, part.place[here], part.observed_at[here], part.observed_from[here], rhythm)
 
-    def _events(self, rows: Rows, place: NDArray[np.uint32], observed_at: Floats, observed_from: Floats) -> Events:
-        if not (len(rows) and rows.time.min() >= 0 and rows.time.max() <= _LATEST):
+    def _events(
+        self,
+        rows: Rows,
+        place: NDArray[np.uint32],
+        observed_at: Floats,
+        observed_from: Floats,
+        rhythm: Rhythm | None = None,
+    ) -> Events:
+        times = rows.time if rhythm is None else rhythm.one_each(rows.time)
+        if not (len(rows) and times.min() >= 0 and times.max() <= _LATEST):
             sane = (rows.time >= 0) & (rows.time <= _LATEST)
             self.metrics.counts["invalid_timestamps"] += int((~sane).sum())
-            rows = chosen(rows, sane)
+            rows, times, rhythm = chosen(rows, sane), rows.time[sane], None
             place, observed_at, observed_from = place[sane], observed_at[sane], observed_from[sane]
-        return to_events(rows, place, self._slots(rows.time), observed_at, observed_from)
+        slot = self._slots(times)
+        slot = slot if rhythm is None else rhythm.spread(slot, len(rows))
+        return to_events(rows, place, slot, observed_at, observed_from, rhythm)
 
     def _slots(self, times: NDArray[np.float64]) -> NDArray[np.int64]:
         """Slots of times, which mostly come in runs of equal ones."""

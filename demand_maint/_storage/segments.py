@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demand_maint.core.observations import PAIR, SERVED, VOID, Events
+from demand_maint.core.rounds import Rhythm
 
 __all__ = [
     "BLOCK_HEAD",
@@ -346,17 +347,20 @@ def to_events(
     slot: NDArray[np.int64],
     observed_at: NDArray[np.float64],
     observed_from: NDArray[np.float64],
+    rhythm: Rhythm | None = None,
 ) -> Events:
     """Events for the buffer, from rows whose places and slots have been worked out."""
     kinds = rows.kind[:1] if rows.kind.strides == (0,) else rows.kind
     if not (kinds == SERVED).any():
-        return Events(place, slot, rows.kind, rows.version, rows.predicted, rows.actual, observed_at, observed_from)
+        return Events(
+            place, slot, rows.kind, rows.version, rows.predicted, rows.actual, observed_at, observed_from, rhythm=rhythm
+        )
     members = rows.members if rows.members is not None else np.empty((len(rows), 0), dtype=np.float32)
     snapshot = rows.snapshot if rows.snapshot is not None else np.zeros(len(rows), dtype=np.uint32)
     actual = np.where(rows.kind == SERVED, np.nan, rows.actual)
     return Events(
         place, slot, rows.kind, rows.version, rows.predicted, actual, observed_at, observed_from,
-        rows.actual, snapshot, members,
+        rows.actual, snapshot, members, rhythm,
     )  # fmt: skip
 
 

@@ -1,12 +1,12 @@
 """Sums per (place, hour) in one dense block per hour, with the totals of each hour kept beside them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from demand_maint.core.rounds import Rounds, find_rounds
+from demand_maint.core.rounds import Rhythm, Rounds, find_rounds
 
 __all__ = ["HOUR", "Cells", "HourTable", "Layout"]
 
@@ -22,16 +22,17 @@ class Cells:
     """Which (hour, place) each row of a batch falls into; sums of rows per cell.
 
     Where rows are many for their hours and places, a *part* has one value per cell of that whole rectangle; where they are
-    few, one per cell that they touch.
+    few, one per cell that they touch. `rhythm` is that of the rows, where it is known.
     """
 
     __slots__ = ("_counts", "_index", "_length", "_rounds", "dense", "first", "hours", "places", "rows", "width")
 
-    def __init__(self, place: NDArray[Any], slot: Ints) -> None:
+    def __init__(self, place: NDArray[Any], slot: Ints, rhythm: Rhythm | None = None) -> None:
         self.rows = len(slot)
-        self.width = int(place.max()) + 1
-        in_order = bool((slot[1:] >= slot[:-1]).all())
-        oldest, newest = (slot[0], slot[-1]) if in_order else (slot.min(), slot.max())
+        places, slots = (place, slot) if rhythm is None else (rhythm.places, rhythm.one_each(slot))
+        self.width = int(places.max()) + 1
+        in_order = bool((slots[1:] >= slots[:-1]).all())
+        oldest, newest = (slots[0], slots[-1]) if in_order else (slots.min(), slots.max())
         self.first, last = int(oldest) // HOUR, int(newest) // HOUR
         count = last - self.first + 1
         self.dense = count * self.width <= max(_SPARSE * self.rows, 4096)
@@ -42,8 +43,10 @@ class Cells:
             self._length = count * self.width
             self.places: Ints | None = None
             if in_order:
-                edges = [0, *np.searchsorted(slot, self.hours[1:] * HOUR).tolist(), self.rows]
-                self._rounds = find_rounds(place, edges)
+                begins = np.searchsorted(slots, self.hours[1:] * HOUR)
+                if rhythm is not None:
+                    begins = begins * len(places) - rhythm.begun
+                self._rounds = find_rounds(place, [0, *begins.tolist(), self.rows], rhythm)
             if self._rounds is None:
                 self._index = place.astype(np.intp)
                 if count > 1:
@@ -65,6 +68,26 @@ class Cells:
             else:
                 self._counts = np.bincount(self._index, minlength=self._length).astype(np.float64)
         return self._counts
+
+    @property
+    def longest(self) -> int:
+        """Most rows that `sums` asks figures of at a time."""
+        if self._rounds is None:
+            return self.rows
+        return max(int(rows.stop - rows.start) for rows in self._rounds.runs)
+
+    def sums(self, figures: Callable[[slice], Iterable[tuple[str, NDArray[Any]]]]) -> dict[str, Floats]:
+        """Return sums per cell of named figures of rows; what `figures` tells of some rows at a time stays in the cache."""
+        if self._rounds is None:
+            return {name: self.sum(values) for name, values in figures(slice(None))}
+        out: dict[str, Floats] = {}
+        for hour, rows in enumerate(self._rounds.runs):
+            for name, values in figures(rows):
+                part = out.get(name)
+                if part is None:
+                    part = out[name] = np.zeros(self._length)
+                self._rounds.fold_run(hour, values, np.add, part[hour * self.width : (hour + 1) * self.width])
+        return out
 
     def sum(self, values: NDArray[Any]) -> Floats:
         """Sum of `values`, one per row, per cell."""

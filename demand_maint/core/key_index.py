@@ -5,7 +5,9 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KeyIndex", "in_turns", "make_keys", "split_keys"]
+from demand_maint.core.rounds import Rhythm
+
+__all__ = ["KeyIndex", "ascending_keys", "in_turns", "make_keys", "split_keys"]
 
 _RUNS = 6
 Keys = NDArray[np.uint64]
@@ -17,6 +19,55 @@ def make_keys(place: NDArray[np.uint32], slot: NDArray[np.int64]) -> Keys:
     keys = slot << 32
     keys |= place
     return keys.view(np.uint64)
+
+
+class RoundKeys:
+    """Ascending keys of rows that come in rounds, worked out where they are to stand."""
+
+    __slots__ = ("_high", "_rhythm", "_rows")
+
+    def __init__(self, slots: NDArray[np.int64], rhythm: Rhythm, rows: int) -> None:
+        self._high, self._rhythm, self._rows = slots << 32, rhythm, rows
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @property
+    def lowest(self) -> int:
+        """The first of them."""
+        return int(self._high[0]) | int(self._rhythm.places[self._rhythm.begun])
+
+    def write(self, out: Keys) -> None:
+        """Fill `out`, which is as long as these."""
+        places, begun, size = self._rhythm.places, self._rhythm.begun, len(self._rhythm.places)
+        high, keys = self._high, out.view(np.int64)
+        lead = (size - begun) % size
+        if lead:
+            keys[:lead] = high[0] | places[begun : begun + self._rows]
+            high, keys = high[1:], keys[lead:]
+        whole = len(keys) // size
+        np.bitwise_or(high[:whole, None], places, out=keys[: whole * size].reshape(whole, size))
+        if rest := len(keys) - whole * size:
+            keys[-rest:] = high[-1] | places[:rest]
+
+    def array(self) -> Keys:
+        """All of them."""
+        out = np.empty(self._rows, dtype=np.uint64)
+        self.write(out)
+        return out
+
+
+def ascending_keys(
+    place: NDArray[np.uint32], slot: NDArray[np.int64], rhythm: Rhythm | None = None
+) -> Keys | RoundKeys | None:
+    """Keys where each is above the one before it, ``None`` elsewhere; `rhythm` is that of the rows where known."""
+    if rhythm is None:
+        keys = make_keys(place, slot)
+        return keys if (keys[1:] > keys[:-1]).all() else None
+    places, slots = rhythm.places, rhythm.one_each(slot)
+    if not ((places[1:] > places[:-1]).all() and (slots[1:] > slots[:-1]).all()):
+        return None
+    return RoundKeys(slots, rhythm, len(slot))
 
 
 def split_keys(keys: Keys) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
@@ -77,14 +128,17 @@ class KeyIndex:
         """Expect this many keys in all."""
         self._room = rows
 
-    def append(self, keys: Keys, first: int) -> None:
+    def append(self, keys: Keys | RoundKeys, first: int) -> None:
         """Add `keys`, ascending and not yet known, for the rows from `first` on."""
         if not len(keys):
             return
-        if self._runs and int(keys[0]) > self._runs[-1].last and self._runs[-1].end == first:
+        lowest = keys.lowest if isinstance(keys, RoundKeys) else int(keys[0])
+        if self._runs and lowest > self._runs[-1].last and self._runs[-1].end == first:
             self._runs[-1].extend(keys, self._room)
             return
-        self._runs.append(_Run(keys, first))
+        run = _Run(first)
+        run.extend(keys, 0 if self._runs else self._room)
+        self._runs.append(run)
         if len(self._runs) > _RUNS:
             self._merge()
 
@@ -147,7 +201,9 @@ class KeyIndex:
         keys = np.concatenate([run.keys[: run.used] for run in merge])
         rows = np.concatenate([run.rows() for run in merge])
         order = np.argsort(keys, kind="stable")
-        self._runs = [*kept, _Run(keys[order], 0, rows[order])]
+        merged = _Run(0, rows[order])
+        merged.extend(keys[order])
+        self._runs = [*kept, merged]
 
 
 class _Run:
@@ -155,26 +211,30 @@ class _Run:
 
     __slots__ = ("_rows", "begin", "first", "keys", "last", "used")
 
-    def __init__(self, keys: Keys, begin: int, rows: Rows | None = None) -> None:
-        self.keys = keys.copy()
+    def __init__(self, begin: int, rows: Rows | None = None) -> None:
+        self.keys = np.empty(0, dtype=np.uint64)
         self._rows = rows
         self.begin = begin
-        self.used = len(keys)
-        self.first, self.last = int(keys[0]), int(keys[-1])
+        self.used = 0
+        self.first = self.last = -1
 
     @property
     def end(self) -> int:
         """Row that the next key of this run would have, -1 where rows are not consecutive."""
         return self.begin + self.used if self._rows is None else -1
 
-    def extend(self, keys: Keys, room: int = 0) -> None:
+    def extend(self, keys: Keys | RoundKeys, room: int = 0) -> None:
+        """Add ascending keys above all there are; `room` are to be expected in all."""
         need = self.used + len(keys)
         if need > len(self.keys):
             grown = np.empty(max(need, room, self.used + self.used // 2, 1024), dtype=np.uint64)
             grown[: self.used] = self.keys[: self.used]
             self.keys = grown
-        self.keys[self.used : need] = keys
-        self.used, self.last = need, int(keys[-1])
+        if isinstance(keys, RoundKeys):
+            keys.write(self.keys[self.used : need])
+        else:
+            self.keys[self.used : need] = keys
+        self.used, self.first, self.last = need, int(self.keys[0]), int(self.keys[need - 1])
 
     def rows(self) -> Rows:
         return self._rows if self._rows is not None else np.arange(self.begin, self.begin + self.used, dtype=np.int64)

@@ -86,7 +86,7 @@ class LiveMetrics:
         # rows that are the same arrays share their cells
         cells, truths, added = None, outcome.truths, outcome.added
         if truths is not None and added is not None and truths.place is added.place:
-            cells = Cells(added.place, added.slot)
+            cells = Cells(added.place, added.slot, outcome.rhythm)
         if not outcome.all_new:
             self._count_predictions(outcome)
         self._apply_feed(outcome, cells)

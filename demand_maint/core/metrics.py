@@ -3,7 +3,7 @@
 Everything in here is additive, so that a correction is a subtraction and an addition, and a window is a sum over hours.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from demand_maint.core.view import SUM_FIELDS
 
 __all__ = ["HourlySums", "WindowSums", "add_between", "reduce_between"]
 
+Floats = NDArray[np.float64]
 #: Values in a row from which a loop over blocks is quicker (`python -m benchmarks.health_check`).
 WIDE = 400
 
@@ -62,7 +63,7 @@ class HourlySums:
     0.0
     """
 
-    __slots__ = ("_found", "_memos", "_merged", "_tables")
+    __slots__ = ("_found", "_memos", "_merged", "_scratch", "_tables")
 
     def __init__(self) -> None:
         self._tables: dict[int, HourTable] = {}
@@ -70,6 +71,8 @@ class HourlySums:
         # by version, the number of the change up to which fresh errors are found; before the hour `_merged` hours are days
         self._found: dict[int, int] = {}
         self._merged = 0
+        # kept: the first touch of fresh memory costs more than what is worked out in it
+        self._scratch = np.empty((2, 0))
 
     def add(self, batch: MaturedBatch, cells: Cells | None = None, *, predicted: bool = False) -> None:
         """Add rows whose truth has arrived; `cells` are those of the rows where known.
@@ -230,36 +233,61 @@ class HourlySums:
         for number, chosen in _by_version(batch.version):
             whole = isinstance(chosen, slice)
             here = cells if cells is not None and whole else Cells(batch.place[chosen], batch.slot[chosen])
-            actual = batch.actual[chosen]
-            error = batch.predicted[chosen] - actual
-            absolute = np.abs(error)
-            counts, absolute_sum = here.counts, here.sum(absolute)
-            parts = {
-                "n": counts,
-                "abs_error": absolute_sum,
-                "error": here.sum(error),
-                "sq_error": here.sum(error * error),
-                "abs_actual": here.sum(np.abs(actual)),
-                "served_n": counts,
-                "served_abs_error": absolute_sum
-                if batch.served is batch.predicted
-                else here.sum(np.abs(batch.served[chosen] - actual)),
-            }
+            if here.longest > self._scratch.shape[1]:
+                self._scratch = np.empty((2, here.longest))
+            parts = here.sums(_Figures(batch, chosen, self._scratch))
+            parts |= {"n": here.counts, "served_n": here.counts}
+            parts.setdefault("served_abs_error", parts["abs_error"])
             if predicted:
-                parts["predictions"] = counts
+                parts["predictions"] = here.counts
             if here.first < self._merged:  # of a day whose hours are gone all of an error counts as fresh
-                parts["fresh_error"] = absolute_sum
-            naive = batch.naive[chosen]
-            known = naive == naive  # noqa: PLR0124 - the quickest test for NaN over an array
-            if known.all():
-                parts |= {"naive_n": counts, "abs_error_naive": absolute_sum}
-                parts["naive_abs_error"] = here.sum(np.abs(naive - actual))
-            elif known.any():
-                parts |= {"naive_n": here.sum(known), "abs_error_naive": here.sum(np.where(known, absolute, 0.0))}
-                parts["naive_abs_error"] = here.sum(np.where(known, np.abs(naive - actual), 0.0))
+                parts["fresh_error"] = parts["abs_error"]
+            if "naive_abs_error" in parts:
+                parts.setdefault("naive_n", here.counts)
+                parts.setdefault("abs_error_naive", parts["abs_error"])
             if sign < 0:
                 parts = {name: -part for name, part in parts.items()}
             self._table(number).add(here, parts)
+
+
+class _Figures:
+    """What is summed of some rows; of the rows that `chosen` picks, a part at a time.
+
+    What stands for another one, as the error of what was served where that is the prediction, is left out. Worked out in
+    `scratch`, two lines as long as the longest part.
+    """
+
+    def __init__(self, batch: MaturedBatch, chosen: Any, scratch: Floats) -> None:
+        self._scratch = scratch
+        self._predicted, self._actual = batch.predicted[chosen], batch.actual[chosen]
+        self._served = None if batch.served is batch.predicted else batch.served[chosen]
+        naive = batch.naive[chosen]
+        one_or_all = naive[:1] if naive.strides == (0,) else naive
+        known = one_or_all == one_or_all  # noqa: PLR0124 - the quickest test for NaN over an array
+        self._naive = naive if known.any() else None
+        self._known = None if known.all() else known
+
+    def __call__(self, rows: slice) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Names and values, each to be used before the next is asked for."""
+        actual = self._actual[rows]
+        error, other = self._scratch[:, : len(actual)]
+        yield "error", np.subtract(self._predicted[rows], actual, out=error)
+        yield "sq_error", np.multiply(error, error, out=other)
+        yield "abs_actual", np.abs(actual, out=other)
+        absolute = np.abs(error, out=error)
+        yield "abs_error", absolute
+        if self._served is not None:
+            yield "served_abs_error", np.abs(np.subtract(self._served[rows], actual, out=other), out=other)
+        if self._naive is None:
+            return
+        missed = np.abs(np.subtract(self._naive[rows], actual, out=other), out=other)
+        if self._known is None:
+            yield "naive_abs_error", missed
+            return
+        known = self._known[rows]
+        yield "naive_n", known
+        yield "naive_abs_error", np.where(known, missed, 0.0)
+        yield "abs_error_naive", np.where(known, absolute, 0.0)
 
 
 def _by_version(version: NDArray[Any]) -> list[tuple[int, Any]]:

@@ -8,8 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demand_maint.core.records import MaturedBatch
+from demand_maint.core.rounds import Rhythm
 
-__all__ = ["ACTUAL", "PAIR", "PREDICTION", "SERVED", "VOID", "Events", "Outcome", "Truths", "is_uniform"]
+__all__ = [
+    "ACTUAL",
+    "PAIR",
+    "PREDICTION",
+    "SERVED",
+    "VOID",
+    "Events",
+    "Outcome",
+    "Truths",
+    "all_finite",
+    "is_uniform",
+    "one_or_all",
+]
 
 VOID, PAIR, PREDICTION, ACTUAL, SERVED = range(5)
 #: Stretches of one kind that are worth taking in one by one.
@@ -25,6 +38,17 @@ def is_uniform(values: NDArray[Any]) -> bool:
     return values.strides == (0,) or bool((values == values[0]).all())
 
 
+def one_or_all(values: Floats) -> Floats:
+    """Return one of the values where all share its memory: to convert them one by one takes longer than to write them."""
+    return values[:1] if values.strides == (0,) else values
+
+
+def all_finite(first: Floats, second: Floats) -> bool:
+    """Whether all values are numbers, by their sum; one of numbers too large for that is looked at again by others."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(np.isfinite(first.sum() + second.sum()))
+
+
 @dataclass(frozen=True, slots=True)
 class Events:
     """Journalled events, one array per column, in the order in which they were logged.
@@ -32,6 +56,7 @@ class Events:
     An event was logged between `observed_from` (0 where that is not known) and `observed_at`.
     `predicted` and `actual` are NaN where an event has none or the value is no number. For `SERVED` events `served`,
     `snapshot` and `members` say what was returned and from what; the three are ``None`` where no event is of that kind.
+    `rhythm` says how they come in rounds of one slot each, ``None`` where that is not known.
     """
 
     place: Codes
@@ -45,6 +70,7 @@ class Events:
     served: Floats | None = None
     snapshot: Codes | None = None
     members: NDArray[np.float32] | None = None
+    rhythm: Rhythm | None = None
 
     def __len__(self) -> int:
         return len(self.slot)
@@ -105,5 +131,7 @@ class Outcome:
     repeated: tuple[Codes, Ints] | None = None
     invalid: tuple[Codes, Ints] | None = None
     counts: dict[str, int] = field(default_factory=dict)
-    # every truth is a row's first: `added`, `truths` and, where there, `predicted` and `expected` are about the same rows
+    # every truth is a row's first: `added`, `truths` and, where there, `predicted` and `expected` are about the same rows,
+    # which have the rhythm of their events
     all_new: bool = False
+    rhythm: Rhythm | None = None

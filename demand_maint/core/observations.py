@@ -15,7 +15,7 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
-from demand_maint.core.key_index import in_turns, make_keys, split_keys
+from demand_maint.core.key_index import RoundKeys, ascending_keys, in_turns, make_keys, split_keys
 from demand_maint.core.observation_events import (
     ACTUAL,
     PAIR,
@@ -25,7 +25,9 @@ from demand_maint.core.observation_events import (
     Events,
     Outcome,
     Truths,
+    all_finite,
     is_uniform,
+    one_or_all,
 )
 from demand_maint.core.records import MaturedBatch
 from demand_maint.core.row_columns import IS_ASSUMED, IS_KNOWN, IS_MATURE, IS_PREDICTED, IS_SERVED, RowColumns
@@ -92,10 +94,10 @@ class RowBuffer:
         """Complete pairs in order of time, each key new: nothing to look up but the season before."""
         if not len(events) or events.served is not None or events.kind[0] != PAIR or not is_uniform(events.kind):
             return None
-        keys = make_keys(events.place, events.slot)
-        if int(keys[0]) <= self._columns.index.newest or int(events.slot[0]) < self.floor:
+        if int(events.slot[0]) << 32 | int(events.place[0]) <= self._columns.index.newest:
             return None
-        if not (keys[1:] > keys[:-1]).all() or not _all_finite(events.predicted, events.actual):
+        keys = ascending_keys(events.place, events.slot, events.rhythm)
+        if keys is None or int(events.slot[0]) < self.floor or not all_finite(events.predicted, events.actual):
             return None
         if int(events.slot[-1]) >= int(events.slot[0]) + self._season:
             return None
@@ -105,7 +107,7 @@ class RowBuffer:
         self._columns.predicted[rows] = events.predicted
         self._columns.actual[rows] = events.actual
         self._columns.naive[rows] = naive
-        self._columns.observed[rows] = events.observed_at
+        self._columns.observed[rows] = one_or_all(events.observed_at)
         batch = MaturedBatch(
             events.place,
             events.slot,
@@ -126,6 +128,7 @@ class RowBuffer:
             truths=Truths(events.place, events.slot, events.actual, late, events.actual),
             counts={"records": len(events), "late": int(np.count_nonzero(late))},
             all_new=True,
+            rhythm=events.rhythm,
         )
 
     def _ingest_awaited(self, events: Events) -> Outcome | None:
@@ -134,8 +137,10 @@ class RowBuffer:
             return None
         if events.kind[0] not in (ACTUAL, PAIR) or int(events.slot[0]) < self.floor:
             return None
-        keys = make_keys(events.place, events.slot)
-        rows = self._columns.index.stretch(keys) if (keys[1:] > keys[:-1]).all() else None
+        keys = ascending_keys(events.place, events.slot, events.rhythm)
+        if isinstance(keys, RoundKeys):
+            keys = keys.array()
+        rows = self._columns.index.stretch(keys) if keys is not None else None
         if rows is None or not is_uniform(self._columns.flags[rows]):
             return None
         flags = int(self._columns.flags[rows.start])
@@ -144,11 +149,11 @@ class RowBuffer:
             (IS_PREDICTED, IS_PREDICTED | IS_SERVED) if events.kind[0] == ACTUAL else (IS_PREDICTED | IS_SERVED,)
         ):
             return None
-        if not _all_finite(events.actual, events.actual if events.kind[0] == ACTUAL else events.predicted):
+        if not all_finite(events.actual, events.actual if events.kind[0] == ACTUAL else events.predicted):
             return None
         place, slot, actual = events.place, events.slot, events.actual
         self._columns.actual[rows] = actual
-        self._columns.observed[rows] = events.observed_at
+        self._columns.observed[rows] = one_or_all(events.observed_at)
         self._columns.flags[rows] = flags | IS_KNOWN  # last, since others may be reading
         naive = self._columns.naive[rows] = self._seasons.find(place, slot)
         late = self._late(slot, events.observed_from)
@@ -174,7 +179,7 @@ class RowBuffer:
             )
         leaning = self._restate_leaning(place, slot, np.ones(len(events), dtype=bool), np.arange(rows.start, rows.stop))
         if leaning is None:
-            out.added, out.all_new = added, True
+            out.added, out.all_new, out.rhythm = added, True, events.rhythm
         else:
             out.retracted, out.added = leaning[0], joined_batches([added, leaning[1]])
         return out
@@ -354,9 +359,9 @@ class RowBuffer:
     # inside
 
     def _late(self, slot: Ints, observed_from: Floats) -> NDArray[np.bool_]:
-        """Which truths came late even where they were logged right after their writer was read before."""
+        """Which truths of ascending slots came late even where they were logged right after their writer was read before."""
         patience = self._grid.step + self._horizon
-        if len(slot) and is_uniform(observed_from) and float(observed_from[0]) <= int(slot.min()) + patience:
+        if len(slot) and is_uniform(observed_from) and float(observed_from[0]) <= int(slot[0]) + patience:
             return np.zeros(len(slot), dtype=bool)
         late: NDArray[np.bool_] = observed_from > slot + patience
         return late
@@ -445,9 +450,3 @@ class RowBuffer:
             self._columns.batch(their_place, their_slot, before),
             self._columns.batch(their_place, their_slot, self._columns.values(rows)),
         )
-
-
-def _all_finite(first: Floats, second: Floats) -> bool:
-    """Whether all values are numbers, by their sum; one of numbers too large for that is looked at again by others."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        return bool(np.isfinite(first.sum() + second.sum()))

@@ -5,7 +5,7 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
-from demand_maint.core.key_index import KeyIndex, make_keys
+from demand_maint.core.key_index import KeyIndex, RoundKeys, make_keys
 from demand_maint.core.observation_events import SERVED, Events, Outcome, is_uniform
 from demand_maint.core.records import MaturedBatch
 from demand_maint.core.row_state import RowState, grown
@@ -93,7 +93,7 @@ class RowColumns:
         start, end = max(start, 0), min(max(end, 0), (1 << 32) - 1)
         return self.index.between(start << 32, end << 32)
 
-    def append(self, keys: NDArray[np.uint64], flags: int = 0) -> int:
+    def append(self, keys: NDArray[np.uint64] | RoundKeys, flags: int = 0) -> int:
         """Make rows with these `flags` for new ascending `keys`; return the first."""
         first, need = self.used, self.used + len(keys)
         self._make_room(need)

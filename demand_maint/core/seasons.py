@@ -66,7 +66,8 @@ class Seasons:
         """Forecasts of any keys, as known now; NaN where there is none."""
         if not len(slot):
             return np.empty(0)
-        distances = [d for d in (self._season, 2 * self._season) if not self._begins_later(slot, d)]
+        newest = int(slot.max())
+        distances = [d for d in (self._season, 2 * self._season) if not self._begins_later(newest - d)]
         if not distances:
             return np.broadcast_to(np.float64(np.nan), (len(slot),))
         out = self._known(place, slot, distances[0])
@@ -94,8 +95,8 @@ class Seasons:
     def _shift(self, slot: Ints, seconds: int) -> Ints:
         return slot + seconds if self._grid.zone == "UTC" else self._grid.shift(slot, seconds)
 
-    def _begins_later(self, slot: Ints, distance: int) -> bool:
-        """Whether everything known begins after all that lies `distance` before `slot`."""
-        latest = int(slot.max()) - distance + DST
+    def _begins_later(self, slot: int) -> bool:
+        """Whether everything known begins after all that `slot` can be by the clock."""
+        latest = slot + DST
         unknown = not self._columns.used or latest << 32 < self._columns.index.oldest
         return unknown and latest > self._reference_end + 2 * DST

@@ -47,3 +47,34 @@ def test_rows_of_a_frame_keep_their_places(tmp_path: Path, layout: str) -> None:
     wanted = frame.drop_nulls("place_id")
     assert found["place_id"].to_list() == wanted["place_id"].to_list()
     assert found["actual"].to_list() == wanted["actual"].to_list()
+
+
+@pytest.mark.parametrize("begun", [0, 1, 23])
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("gentle", [False, True])
+def test_rounds_count_as_their_rows_do(tmp_path: Path, begun: int, late: bool, gentle: bool) -> None:
+    """Rows that come in rounds of one time each, from the middle of a round on, have the figures they would have one by one."""
+    rows = pl.DataFrame({"row": range(40 * 150)}).with_columns(
+        place_id="p" + (pl.col("row") % 40).cast(pl.String),
+        timestamp=START + (pl.col("row") // 40) * 300.0,
+        predicted=pl.col("row") % 7 * 1.0,
+        actual=pl.col("row") % 11 * 1.0,
+    )[begun:]
+    clock = VirtualClock(START + 150 * 300.0)
+    with ModelMonitor(tmp_path, Config(step="5m"), clock) as monitor:
+        monitor.log_many(rows.select("place_id", "timestamp", "predicted") if late else rows.drop("row"))
+        monitor.drain(gentle=gentle)
+        if late:
+            monitor.log_many(rows.select("place_id", "timestamp", "actual"))
+            monitor.drain(gentle=gentle)
+        for hour in range(START // 3600, START // 3600 + 13):
+            mine = rows.filter(pl.col("timestamp") // 3600 == hour)
+            error = mine["predicted"] - mine["actual"]
+            found = monitor.sums.window(hour, hour + 1)
+            assert (found.n, found.predictions, found.abs_error, found.sq_error, found.abs_actual) == (
+                len(mine), len(mine), error.abs().sum(), (error * error).sum(), mine["actual"].sum(),
+            )  # fmt: skip
+        told = monitor.records().sort("timestamp", "place_id")
+        wanted = rows.sort("timestamp", "place_id")
+        for column in ("place_id", "predicted", "actual"):
+            assert told[column].to_list() == wanted[column].to_list()
