@@ -156,7 +156,7 @@ class HourTable:
         self._totals = np.empty((0, len(fields)))
         self._changed = np.empty(0, dtype=np.int64)
         self.changes = 0
-        # the change with which hours went that may have been in any block
+        # the change after which every block may be another: hours went, or places came
         self._forgot = 0
 
     @property
@@ -236,7 +236,8 @@ class HourTable:
             grown = np.empty((len(self._data), len(self.fields), wide))
             self._clear(grown[: self._n])[:, :, : self.places] = self.data
             self._data = grown
-        self.places = max(self.places, places)
+        if places > self.places:
+            self.places, self._forgot = places, self.changes  # every block has another shape
         if not len(hours):
             return
         known, count = self.hours, len(hours)
