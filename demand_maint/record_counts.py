@@ -34,5 +34,5 @@ def journal_state(store: ObservationStore, journal: Journal) -> dict[str, Any]:
         "held": journal.held,
         "dropped": journal.dropped,
         "refused_examples": list(journal.examples),
-        "damaged": list(store.drain_reader.damaged),
+        "damaged": list(store.drain_reader.writers.damaged),
     }

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from demand_maint._storage.disk import FileLock
 from demand_maint._storage.door import Door
-from demand_maint._storage.drain_notes import DRAINED, DrainNotes
+from demand_maint._storage.drain_notes import DrainNotes
 from demand_maint._storage.drain_places import PlaceDictionary
 from demand_maint._storage.drain_rows import (
     DrainedRows,
@@ -22,15 +21,14 @@ from demand_maint._storage.drain_rows import (
     WriterState,
     as_first_read,
     block_parts,
-    has_block_begun,
     in_order,
-    plausible,
     record_rows,
     stamps_at,
     unread,
     written_order,
 )
-from demand_maint._storage.journal import JOURNAL, LOCK_NAME
+from demand_maint._storage.drain_writers import Writers
+from demand_maint._storage.journal import JOURNAL
 from demand_maint._storage.segments import (
     Rows,
     chosen,
@@ -39,18 +37,14 @@ from demand_maint._storage.segments import (
     is_committed,
     joined,
     read_blocks,
-    read_head,
     read_records,
 )
-from demand_maint.clock import SystemClock
-from demand_maint.log import get_logger
 
 __all__ = ["Drain", "DrainedRows", "Place", "SegmentCursor"]
 
 Floats = NDArray[np.float64]
 _MOST = 1 << 24
 _TICK = 2.0**-16
-_log = get_logger("drain")
 
 
 class Drain:
@@ -78,53 +72,21 @@ class Drain:
     def __init__(self, door: Door, places: list[Place], alive: Callable[[], str | None] = lambda: None) -> None:
         self._door = door
         self.places = places
-        self._alive = alive
         self.notes = DrainNotes(door)
         self._dictionary = PlaceDictionary(door, places)
-        self._writers: dict[str, WriterState] = {}
-        self._cursors: dict[str, SegmentCursor] = {}
+        self.writers = Writers(door, alive)
         self.rest: Callable[[], object] = lambda: None
         self.most = _MOST
         self.ahead = 0
-        self.damaged: list[str] = []
-        self._finished: set[str] = set()
-        self._looked: dict[str, float] = {}
-        self._prefix = str(door.root)
-        self._clock = SystemClock()  # compared with the stamps of the file system
-        self._stamps: dict[str, int] = {}
-        self._gone: set[str] = set()
         self._reads_again = True
         self._stamp = -1.0
-
-    # where we are
-
-    def cursors(self) -> dict[str, list[int]]:
-        """Progress per segment path, for saving."""
-        return {path: [cursor.done, *cursor.holes] for path, cursor in self._cursors.items()}
-
-    def looked(self) -> dict[str, float]:
-        """When each writer was read last, for saving."""
-        return self._looked | {name: writer.looked for name, writer in self._writers.items() if writer.looked}
 
     def restore(
         self, cursors: dict[str, list[int]], finished: Sequence[str] = (), looked: dict[str, float] | None = None
     ) -> None:
-        """Go on from what `cursors` and `looked` said; segments that are `finished` are sealed and not looked at again."""
-        self._looked = dict(looked or {})
-        self._finished = set(finished)
-        self._cursors = {path: SegmentCursor(done, list(holes)) for path, (done, *holes) in cursors.items()}
-        self._writers.clear()
-        self._stamps.clear()
-        self._gone.clear()
+        """Go on from what the writers' `cursors` and `looked` said; segments that are `finished` are not looked at again."""
+        self.writers.restore(cursors, finished, looked)
         self._reads_again = True
-
-    def drop(self, paths: list[str]) -> None:
-        """Forget segments that are gone."""
-        self._gone.difference_update(paths)
-        for path in paths:
-            self._cursors.pop(path, None)
-            for writer in self._writers.values():
-                writer.segments.pop(path, None)
 
     def code_of(self, place: Place) -> int:
         """Dense code of a place, made where there is none."""
@@ -137,21 +99,16 @@ class Drain:
 
     # reading
 
-    def missing(self) -> list[str]:
-        """Segments that were begun and are gone: somebody else has sealed them."""
-        self._notice()
-        return [path for path in self._cursors if path in self._gone]
-
     def look(self) -> None:
         """Notice what is there: writers, their segments, and who of them is dead.
 
         The slots of a dead writer will not be filled any more, so what was logged behind them is read. To be told of what was
         read before, ask between this and `read`, which then reads no more than `has_new` says.
         """
-        self._notice()
-        for writer in self._writers.values():
+        self.writers.notice()
+        for writer in self.writers.known.values():
             if not all(segment.is_records for segment in writer.segments.values()):
-                self._is_dead(writer)
+                self.writers.is_dead(writer)
 
     def read(self, now: float, *, look: bool = True) -> Iterator[DrainedRows]:
         """Rows committed since the last call, writer by writer in the order in which they were logged.
@@ -162,7 +119,7 @@ class Drain:
         if look:
             self.look()
         stamp = self._stamp = self._next_stamp(now)
-        writers = [writer for _, writer in sorted(self._writers.items())]
+        writers = [writer for _, writer in sorted(self.writers.known.items())]
         if self._reads_again and len(writers) > 1:
             yield from self._handed_on(as_first_read(self._read_whole(writers, stamp)))
             for writer in writers:
@@ -175,9 +132,9 @@ class Drain:
 
     def _next_stamp(self, now: float) -> float:
         """Return the second, and a little more where something was read in that second already: stamps tell what came last."""
-        stamps = [self._stamp, *self.looked().values()]
+        stamps = [self._stamp, *self.writers.looked().values()]
         if self._reads_again:
-            for writer in self._writers.values():
+            for writer in self.writers.known.values():
                 for segment in writer.segments.values():
                     self.notes.read_into(segment)
                     stamps += [read for _, _, read, _ in segment.stamps]
@@ -195,43 +152,12 @@ class Drain:
 
     def has_new(self) -> bool:
         """Whether any writer has committed something that was not read; cheap where nothing was."""
-        self._notice()
+        self.writers.notice()
         return any(
             unread(segment, dead=writer.dead)
-            for writer in self._writers.values()
+            for writer in self.writers.known.values()
             for segment in writer.segments.values()
         )
-
-    def _notice(self) -> None:
-        """Look into those directories in which names may have come or gone."""
-        try:
-            if self._changed(JOURNAL):
-                names = self._door.listdir(JOURNAL)
-                for name in names:
-                    self._writer(name)
-                self._gone.update(path for path in self._cursors if path.split("/")[-2] not in names)
-            for writer in self._writers.values():
-                if self._changed(f"{JOURNAL}/{writer.name}"):
-                    self._look(writer)
-        except BaseException:  # what could not be looked at has to be looked at again
-            self._stamps.clear()
-            raise
-
-    def _changed(self, directory: str) -> bool:
-        """Whether names may have come or gone in a directory since this was asked last."""
-        try:
-            stamp = self._door.disk.stat(f"{self._prefix}/{directory}").st_mtime_ns
-        except FileNotFoundError:
-            self._stamps.pop(directory, None)
-            return True
-        now = self._clock.now() * 1e9
-        # two changes within one tick of the file system's clock have one stamp: trust it once it is old enough
-        same = self._stamps.get(directory) == stamp
-        if now - stamp > 1e8:
-            self._stamps[directory] = stamp
-        else:
-            self._stamps.pop(directory, None)
-        return not same
 
     def reread(self, *, blocks_only: bool = False, low: float = -np.inf, high: float = np.inf) -> Iterator[DrainedRows]:
         """Rows that were read before and are not sealed, as they were stamped then; one part per segment and shape.
@@ -239,8 +165,8 @@ class Drain:
         Blocks without a time of `low` to `high` may be left out.
         """
         for name in self._door.listdir(JOURNAL):
-            writer = self._writer(name)
-            self._look(writer)
+            writer = self.writers.named(name)
+            self.writers.look_into(writer)
             for segment in list(writer.segments.values()):
                 if not (blocks_only and segment.is_records):
                     yield from (part for part in self.reread_segment(writer, segment, low, high) if len(part))
@@ -248,7 +174,7 @@ class Drain:
     def reread_named(self, low: float, high: float) -> Iterator[tuple[DrainedRows, tuple[str, ...]]]:
         """As `reread`, with the names of the features of each part; without the records, which have none."""
         for part in self.reread(blocks_only=True, low=low, high=high):
-            writer = self._writers[part.writer]
+            writer = self.writers.known[part.writer]
             if part.rows.schema not in writer.schemas:
                 writer.words_size = -1
                 self._dictionary.read(writer)
@@ -265,106 +191,7 @@ class Drain:
             return [self._dictionary.give(writer, rows, *stamps_at(segment.stamps, kept))] if len(rows) else []
         return [self._dictionary.give(writer, *part) for part in block_parts(segment, low, high)]
 
-    def segments(self) -> list[tuple[WriterState, Segment, bool]]:
-        """Every known segment, and whether all that will ever be in it has been read."""
-        out: list[tuple[WriterState, Segment, bool]] = []
-        for writer in self._writers.values():
-            dead = self._is_dead(writer)
-            # a spare may lie ahead: the lane is where the last block is
-            begun = [one.head.number for one in writer.segments.values() if has_block_begun(one)]
-            for segment in writer.segments.values():
-                at = segment.cursor.done
-                if segment.is_records:
-                    done = at >= segment.head.capacity and not segment.cursor.holes
-                else:
-                    done = segment.head.number < max(begun, default=-1) and not has_block(segment.data, segment.at)
-                # one that died a moment ago may have written more since it was read
-                out.append((writer, segment, done or (dead and not unread(segment, dead=True))))
-        return out
-
-    def forget(self, writer: WriterState, segment: Segment) -> None:
-        """Remove a sealed segment from the disk."""
-        self._finished.add(segment.path)
-        writer.segments.pop(segment.path, None)
-        self._cursors.pop(segment.path, None)
-        self._remove(segment.path)
-
-    def remove_finished(self) -> None:
-        """Remove segments whose removal was interrupted."""
-        for path in list(self._finished):
-            self._remove(path)
-
-    def _remove(self, path: str) -> None:
-        self._door.unlink(path, missing_ok=True)
-        self._door.unlink(path + DRAINED, missing_ok=True)
-        self._finished.discard(path)
-
-    def unsealed(self) -> set[str]:
-        """Paths of the segments whose rows are still to be taken from the journal, as far as they were read."""
-        found: set[str] = set()
-        for writer in self._door.listdir(JOURNAL):
-            names = self._door.listdir(f"{JOURNAL}/{writer}")
-            found |= {f"{JOURNAL}/{writer}/{name}" for name in names if name.endswith(".seg")}
-        return found - self._finished
-
-    def remove_dead(self) -> None:
-        """Remove the directories of writers that are gone and whose rows are all sealed."""
-        for name, writer in list(self._writers.items()):
-            if not writer.segments and self._is_dead(writer):
-                left = [entry for entry in self._door.listdir(f"{JOURNAL}/{name}") if entry.endswith(".seg")]
-                if not left:
-                    self._door.rmtree(f"{JOURNAL}/{name}")
-                    del self._writers[name]
-                    self._looked.pop(name, None)
-
     # inside
-
-    def _writer(self, name: str) -> WriterState:
-        writer = self._writers.get(name)
-        if writer is None:
-            writer = self._writers[name] = WriterState(name, looked=self._looked.get(name, 0.0))
-        return writer
-
-    def _is_dead(self, writer: WriterState) -> bool:
-        if writer.name == self._alive():
-            return False
-        path = f"{JOURNAL}/{writer.name}/{LOCK_NAME}"
-        if not writer.dead and self._door.exists(path):
-            descriptor = self._door.open_lock(path)
-            try:
-                writer.dead = FileLock.take(descriptor)
-            finally:
-                self._door.disk.close(descriptor)
-        else:
-            writer.dead = True
-        return writer.dead
-
-    def _look(self, writer: WriterState) -> None:
-        """Map segments that are new, and notice those that are gone."""
-        directory = f"{JOURNAL}/{writer.name}"
-        names = self._door.listdir(directory)
-        there = {f"{directory}/{name}" for name in names}
-        self._gone -= there
-        self._gone.update(path for path in self._cursors if path.startswith(f"{directory}/") and path not in there)
-        for name in names:
-            path = f"{directory}/{name}"
-            if not name.endswith(".seg") or path in writer.segments or path in self.damaged or path in self._finished:
-                continue
-            try:
-                data = memoryview(self._door.open_mapped(path))
-            except (OSError, ValueError):  # being made just now, or gone
-                self._stamps.pop(directory, None)
-                continue
-            head = read_head(data)
-            if head is None or head.format > 1 or not plausible(head, len(data)):
-                if any(data[:64]):
-                    self.damaged.append(path)
-                    _log.warning("segment_unreadable", segment=path)
-                else:
-                    self._stamps.pop(directory, None)
-                continue
-            cursor = self._cursors.setdefault(path, SegmentCursor())
-            writer.segments[path] = Segment(path, head, data, cursor)
 
     def _read_writer(self, writer: WriterState, stamp: float) -> Iterator[DrainedRows]:
         # blocks first: a record that is older than a block read here is read here too
@@ -449,12 +276,12 @@ class Drain:
 
     def note_order(self) -> None:
         """Write down what was read where several write: whose word came last is not to be seen from their journals."""
-        if sum(bool(writer.segments) for writer in self._writers.values()) > 1:
+        if sum(bool(writer.segments) for writer in self.writers.known.values()) > 1:
             self.flush_all_notes()
 
     def flush_all_notes(self) -> None:
         """Write down everything that was read without the lock."""
-        for writer in self._writers.values():
+        for writer in self.writers.known.values():
             for segment in writer.segments.values():
                 self.notes.write_down(segment)
 
@@ -462,7 +289,7 @@ class Drain:
         """Segments with drained rows that are no longer what was read."""
         bad: list[str] = []
         for name in self._door.listdir(JOURNAL):
-            writer = self._writer(name)
-            self._look(writer)
+            writer = self.writers.named(name)
+            self.writers.look_into(writer)
             bad.extend(segment.path for segment in writer.segments.values() if not self.notes.agree(segment))
-        return bad + self.damaged
+        return bad + self.writers.damaged

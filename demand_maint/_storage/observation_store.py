@@ -10,20 +10,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from demand_maint._storage.door import Door
-from demand_maint._storage.drain import Drain, DrainedRows
+from demand_maint._storage.drain import Drain
+from demand_maint._storage.drain_events import RowsToEvents
 from demand_maint._storage.imported import Truth, as_reference, imported_truth
 from demand_maint._storage.retelling import Retelling, segment_path
 from demand_maint._storage.sealed import QUARANTINE, SealedHistory
-from demand_maint._storage.segments import Rows, chosen, to_events
 from demand_maint._storage.snapshots import SnapshotStore
 from demand_maint.config import Config
 from demand_maint.core.live_metrics import LiveMetrics, Tracker
 from demand_maint.core.observations import ACTUAL, Events, RowBuffer
 from demand_maint.core.packing import pack, unpack
-from demand_maint.core.rounds import Rhythm
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.errors import DamagedRegistryError
 from demand_maint.log import get_logger
@@ -31,12 +29,10 @@ from demand_maint.log import get_logger
 __all__ = ["ObservationStore"]
 
 DAY = 86400
-Floats = NDArray[np.float64]
 _CHUNK = 262_144
 _SAVED_BYTES_A_SECOND = 50_000
 _GENTLE_CHUNK = 4_096  # well under a millisecond with the interpreter held
 _PAUSE = 0.0005
-_LATEST = 4_294_000_000.0
 _SNAPSHOT = "metrics"
 _FORMAT = 3  # of the saved sums: another one is counted again from the rows; 3 has what was fresh in errors
 _log = get_logger("store")
@@ -66,6 +62,7 @@ class ObservationStore:
         self.places: list[int | str] = []
         self.drain_reader = Drain(self.door, self.places, self._alive)
         self.metrics = LiveMetrics(grid, config.season_seconds, config.horizon_seconds)
+        self._to_events = RowsToEvents(grid, self._count_invalid)
         self._buffer: RowBuffer | None = None
         self._snapshots = SnapshotStore(door, _SNAPSHOT)
         self._floor = 0
@@ -178,14 +175,14 @@ class ObservationStore:
         if not all(self._restored(name, tracker) for name, tracker in self.metrics.trackers.items()):
             self._start_over()
             return
-        gone = self.drain_reader.missing()
+        gone = self.drain_reader.writers.missing()
         if any(self._sealed_name(path) for path in gone):  # an older snapshot: what it leads up to is sealed already
             _log.warning("sums_rebuilt", reason="the newest snapshot was lost")
             self._start_over()
             return
         for path in gone:
             _log.error("segment_gone", segment=path)
-        self.drain_reader.drop(gone)
+        self.drain_reader.writers.drop(gone)
 
     def _sealed_name(self, path: str) -> bool:
         writer, segment = path.split("/")[-2:]
@@ -202,7 +199,7 @@ class ObservationStore:
             self._ingest(buffer, events)
             self._unsaved += len(events)  # so that it is saved, and not done again at the next start
         sealed = [m for name in self.sealed.names() if (m := self.sealed.manifest(name)) is not None]
-        unsealed = self.drain_reader.unsealed()
+        unsealed = self.drain_reader.writers.unsealed()
         self.drain_reader.restore({}, [path for m in sealed if (path := segment_path(m)) not in unsealed])
 
     # draining
@@ -243,7 +240,7 @@ class ObservationStore:
     def drain(self, now: float, *, lead: bool, gentle: bool) -> int:
         """Count what was logged; return rows that matured."""
         self.open()
-        if self.drain_reader.missing() or (lead and self._snapshots.numbers()[-1:] not in ([], [self._number])):
+        if self.drain_reader.writers.missing() or (lead and self._snapshots.numbers()[-1:] not in ([], [self._number])):
             self.reopen()  # somebody else led meanwhile
         matured = 0
         self.drained_at = now
@@ -257,7 +254,7 @@ class ObservationStore:
         for part in self.drain_reader.read(now, look=False) if self._buffer is not None else ():
             if len(part.rows) and part.rows.kind[0] != ACTUAL:  # truths mostly find their rows there
                 self.buffer.reserve(self.drain_reader.ahead)
-            for events in self._chunks(part, _GENTLE_CHUNK if gentle else _CHUNK):
+            for events in self._to_events.chunks(part, _GENTLE_CHUNK if gentle else _CHUNK):
                 matured += self._ingest(self.buffer, events)
                 self._unsaved += len(events)
                 del events  # the next ones find its memory: fresh memory costs more than what is worked out in it
@@ -281,39 +278,8 @@ class ObservationStore:
         if self._gentle:
             time.sleep(_PAUSE)
 
-    def _chunks(self, part: DrainedRows, size: int) -> Iterator[Events]:
-        """Rows as events, floored to slots, without those whose time is none."""
-        for start in range(0, len(part.rows), size):
-            here = slice(start, start + size)
-            rows = chosen(part.rows, here)
-            rhythm = part.rhythm.after(start) if part.rhythm is not None else None
-            yield self._events(rows, part.place[here], part.observed_at[here], part.observed_from[here], rhythm)
-
-    def _events(
-        self,
-        rows: Rows,
-        place: NDArray[np.uint32],
-        observed_at: Floats,
-        observed_from: Floats,
-        rhythm: Rhythm | None = None,
-    ) -> Events:
-        times = rows.time if rhythm is None else rhythm.one_each(rows.time)
-        if not (len(rows) and times.min() >= 0 and times.max() <= _LATEST):
-            sane = (rows.time >= 0) & (rows.time <= _LATEST)
-            self.metrics.counts["invalid_timestamps"] += int((~sane).sum())
-            rows, times, rhythm = chosen(rows, sane), rows.time[sane], None
-            place, observed_at, observed_from = place[sane], observed_at[sane], observed_from[sane]
-        slot = self._slots(times)
-        slot = slot if rhythm is None else rhythm.spread(slot, len(rows))
-        return to_events(rows, place, slot, observed_at, observed_from, rhythm)
-
-    def _slots(self, times: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Slots of times, which mostly come in runs of equal ones."""
-        starts = np.flatnonzero(times[1:] != times[:-1]) + 1
-        if len(starts) * 4 > len(times):
-            return np.maximum(self.grid.floor(times), 0)
-        starts = np.concatenate([[0], starts])[: len(times)]
-        return np.repeat(np.maximum(self.grid.floor(times[starts]), 0), np.diff(starts, append=len(times)))
+    def _count_invalid(self, rows: int) -> None:
+        self.metrics.counts["invalid_timestamps"] += rows
 
     def _ingest(self, buffer: RowBuffer, events: Events) -> int:
         return self.metrics.take(buffer, events) if len(events) else 0
@@ -366,7 +332,7 @@ class ObservationStore:
 
     def events_since(self, start: float | None, end: float | None = None) -> Iterator[Events]:
         """Events read so far, in the order in which they were drained: sealed files that overlap the range, then journals."""
-        return Retelling(self.door, self.sealed, lambda: self.drain_reader, self._events).since(start, end)
+        return Retelling(self.door, self.sealed, lambda: self.drain_reader, self._to_events.events).since(start, end)
 
     # saving
 
@@ -382,8 +348,8 @@ class ObservationStore:
             "floor": self._buffer.floor if self._buffer is not None else self._floor,
             "grid": [self.grid.zone, self.grid.step, self.config.season_seconds, self.config.horizon_seconds],
             "places": self.places,
-            "cursors": {path: at for path, at in self.drain_reader.cursors().items() if path not in finished},
-            "looked": self.drain_reader.looked(),
+            "cursors": {path: at for path, at in self.drain_reader.writers.cursors().items() if path not in finished},
+            "looked": self.drain_reader.writers.looked(),
             # sealed; whoever reads this removes what is left of them
             "finished": list(finished),
             "trackers": list(trackers),
@@ -409,15 +375,15 @@ class ObservationStore:
         What is not saved is read again from the journal, which takes a moment; to write the state of a thousand places every
         minute would wear out a disk.
         """
-        if any(done for _, _, done in self.drain_reader.segments()):
+        if any(done for _, _, done in self.drain_reader.writers.segments()):
             return True
         apart = max(seconds, self._saved_bytes / _SAVED_BYTES_A_SECOND)
         return bool(self._unsaved) and (self.saved_at is None or now - self.saved_at >= apart or now < self.saved_at)
 
     def seal(self, now: float) -> list[str]:
         """Turn finished segments into Parquet, save, and let the segments go; return the files made."""
-        self.drain_reader.remove_finished()
-        finished = [(w, s) for w, s, done in self.drain_reader.segments() if done]
+        self.drain_reader.writers.remove_finished()
+        finished = [(w, s) for w, s, done in self.drain_reader.writers.segments() if done]
         made: list[str] = []
         for writer, segment in finished:
             if not self.drain_reader.notes.agree(segment):
@@ -441,8 +407,8 @@ class ObservationStore:
         if finished:
             self.save(now, [segment.path for _, segment in finished])
             for writer, segment in finished:
-                self.drain_reader.forget(writer, segment)
-        self.drain_reader.remove_dead()
+                self.drain_reader.writers.forget(writer, segment)
+        self.drain_reader.writers.remove_dead()
         return made
 
     def _set_aside(self, path: str) -> None:

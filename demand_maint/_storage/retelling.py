@@ -65,7 +65,7 @@ class Retelling:
 
     def _parts(self, start: float | None, end: float | None) -> list[_Part]:
         parts: list[_Part] = []
-        unsealed = self._drain().unsealed()
+        unsealed = self._drain().writers.unsealed()
         for name in self._sealed.names(start, end):
             manifest = self._sealed.manifest(name)
             if manifest is None:

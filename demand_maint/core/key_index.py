@@ -153,8 +153,9 @@ class KeyIndex:
                 run.find(keys, out)
         return out
 
-    def stretch(self, keys: Keys) -> slice | None:
+    def stretch(self, keys: Keys | RoundKeys) -> slice | None:
         """Rows of ascending `keys` where they follow each other as the keys do; ``None`` elsewhere."""
+        keys = keys.array() if isinstance(keys, RoundKeys) else keys
         low, high = int(keys[0]), int(keys[-1])
         for run in self._runs:
             if run.first <= low and high <= run.last and run.end >= 0:

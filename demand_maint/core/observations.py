@@ -15,7 +15,7 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
-from demand_maint.core.key_index import RoundKeys, ascending_keys, in_turns, make_keys, split_keys
+from demand_maint.core.key_index import ascending_keys, in_turns, make_keys, split_keys
 from demand_maint.core.observation_events import (
     ACTUAL,
     PAIR,
@@ -138,8 +138,6 @@ class RowBuffer:
         if events.kind[0] not in (ACTUAL, PAIR) or int(events.slot[0]) < self.floor:
             return None
         keys = ascending_keys(events.place, events.slot, events.rhythm)
-        if isinstance(keys, RoundKeys):
-            keys = keys.array()
         rows = self._columns.index.stretch(keys) if keys is not None else None
         if rows is None or not is_uniform(self._columns.flags[rows]):
             return None

@@ -133,7 +133,7 @@ def test_large_blocks_do_not_overtake_the_segment_prepared_before_them(tmp_path:
             count += rows
             monitor.drain()
         assert monitor.counts()["records"] == count + 6
-        begun = [segment.head.number for _, segment, _ in monitor._store.drain_reader.segments()]
+        begun = [segment.head.number for _, segment, _ in monitor._store.drain_reader.writers.segments()]
         assert len(set(begun)) == len(begun)
     with ModelMonitor(tmp_path, Config(), clock) as again:
         assert again.counts()["records"] == count + 6
@@ -356,7 +356,7 @@ def test_blocks_of_other_times_are_not_read_again(tmp_path: Path) -> None:
     seen = [row for part, names in drain.reread_named(low, high) for row in part.rows.predicted if names == ("lag",)]
     assert seen == [3.0, 3.0, 4.0, 4.0, 2.0, 2.0]
     other = Drain(door, [])
-    other.restore(drain.cursors())
+    other.restore(drain.writers.cursors())
     assert [float(v) for part, _ in other.reread_named(low, high) for v in part.rows.predicted[::2]] == hours
     journal.close()
 
