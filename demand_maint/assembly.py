@@ -20,7 +20,7 @@ from demand_maint.deploy_model import ModelDeployer
 from demand_maint.errors import TrainingCancelledError
 from demand_maint.gather import gather_in_child
 from demand_maint.log import get_logger
-from demand_maint.model_handle import KEPT_SNAPSHOTS, SNAPSHOTS, ModelHandle
+from demand_maint.model_handle import KEPT_EVERY, KEPT_SNAPSHOTS, SNAPSHOTS, ModelHandle
 from demand_maint.model_manager import HybridModelManager
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.report import write_report
@@ -58,7 +58,7 @@ class RootParts:
                 config=config,
                 clock=clock,
                 journal=self.monitor.journal,
-                snapshots=SnapshotStore(door, SNAPSHOTS, keep=KEPT_SNAPSHOTS),
+                snapshots=SnapshotStore(door, SNAPSHOTS, KEPT_SNAPSHOTS, KEPT_EVERY),
                 naive=self.monitor.naive,
             )
             self._manager = HybridModelManager(

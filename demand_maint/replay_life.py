@@ -29,7 +29,7 @@ from demand_maint.core.replay_result import PolicyResult, score
 from demand_maint.core.report_data import Story
 from demand_maint.core.serving import ServingSnapshot
 from demand_maint.core.versions import ModelMetadata
-from demand_maint.model_handle import KEPT_SNAPSHOTS, SNAPSHOTS, ModelHandle
+from demand_maint.model_handle import KEPT_EVERY, KEPT_SNAPSHOTS, SNAPSHOTS, ModelHandle
 from demand_maint.model_manager import HybridModelManager
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.replay_table import AheadModel, AheadModels, ReplayTable, place_codes
@@ -301,7 +301,7 @@ class _Parts:
             config=config,
             clock=clock,
             journal=self.monitor.journal,
-            snapshots=SnapshotStore(self.registry.door, SNAPSHOTS, keep=KEPT_SNAPSHOTS if life.kept else 3),
+            snapshots=SnapshotStore(self.registry.door, SNAPSHOTS, *((KEPT_SNAPSHOTS, KEPT_EVERY) if life.kept else (3,))),
             naive=self._naive,
             load=self.ahead.load,
         )

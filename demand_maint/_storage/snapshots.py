@@ -16,6 +16,7 @@ from demand_maint.log import get_logger
 __all__ = ["SNAPSHOT_FORMAT", "SnapshotStore"]
 
 SNAPSHOT_FORMAT = 1
+KEPT_LONGER = 1000
 _MAGIC = b"DMST"
 _HEADER = struct.Struct("<4sHHQQ32s")
 _NAME = re.compile(r"(\d{12})\.bin")
@@ -33,23 +34,26 @@ class SnapshotStore:
         One path component.
     keep
         How many of the newest stay.
+    every
+        Of older ones those whose number is a multiple of this stay too, at most `KEPT_LONGER`; 0 for none.
     """
 
-    __slots__ = ("_dir", "_door", "keep")
+    __slots__ = ("_dir", "_door", "every", "keep")
 
-    def __init__(self, door: Door, name: str, keep: int = 3) -> None:
+    def __init__(self, door: Door, name: str, keep: int = 3, every: int = 0) -> None:
         self._door = door
         self._dir = f"{STATE}/{name}"
-        self.keep = keep
+        self.keep, self.every = keep, every
         door.path(f"{self._dir}/x")  # a bad name is refused here
 
     def save(self, number: int, payload: bytes | bytearray | memoryview) -> None:
         """Keep `payload` under `number` (0 or more), durably, and let the oldest go."""
         header = _HEADER.pack(_MAGIC, SNAPSHOT_FORMAT, 0, number, len(payload), hashlib.sha256(payload).digest())
         self._door.replace(self._path(number), payload, head=header)
-        for old in self.numbers()[: -self.keep]:
-            if old != number:
-                self._door.unlink(self._path(old), missing_ok=True)
+        older = self.numbers()[: -self.keep]
+        longer = [old for old in older if self.every and old % self.every == 0][-KEPT_LONGER:]
+        for old in {*older} - {*longer, number}:
+            self._door.unlink(self._path(old), missing_ok=True)
 
     def latest(self) -> tuple[int, bytes] | None:
         """Newest snapshot that is what was written; ``None`` where there is none."""

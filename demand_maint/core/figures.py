@@ -29,7 +29,9 @@ __all__ = ["Band", "Lane", "Line", "heat_map", "legend", "scatter", "stack", "ti
 
 # error relative to what was expected: blue is better, orange and red are worse; 1.15 and 1.25 are the document's thresholds
 HEAT_EDGES = (0.7, 0.85, 0.95, 1.05, 1.15, 1.25, 1.5, 2.0)
-HEAT_MEANINGS = ("below 0.7", "0.7", "0.85", "0.95 - 1.05", "1.05", "1.15", "1.25", "1.5", "2 and more")
+HEAT_MEANINGS = (
+    "below 0.7", "0.7 - 0.85", "0.85 - 0.95", "0.95 - 1.05", "1.05 - 1.15", "1.15 - 1.25", "1.25 - 1.5", "1.5 - 2", "2 and more",
+)  # fmt: skip
 
 
 class Line(Struct, frozen=True):
@@ -78,12 +80,12 @@ def _labels(axis: TimeAxis) -> str:
     )
 
 
-def _y_labels(top: float, bottom: float, marks: Sequence[float]) -> str:
+def _y_labels(top: float, bottom: float, marks: Sequence[float], unit: str = "") -> str:
     places = next((n for n in range(5) if all(abs(mark * 10**n - round(mark * 10**n)) < 1e-6 for mark in marks)), 3)
     return (
         '<div class="y" aria-hidden="true">'
         + "".join(
-            f'<span style="bottom:{100 * (value - bottom) / (top - bottom):.1f}%">{value:,.{places}f}</span>'
+            f'<span style="bottom:{100 * (value - bottom) / (top - bottom):.1f}%">{value:,.{places}f}{unit}</span>'
             for value in marks
         )
         + "</div>"
@@ -123,8 +125,8 @@ def time_chart(
     unit: str = "",
 ) -> str:
     """Lines and bands over time, lanes of spans and events below, thin vertical rules through all of it."""
-    known = [value for line in lines for value in line.values if value is not None]
-    known += [value for band in bands for value in band.high if value is not None]
+    # bands and lines without a name are the background: what is cut of them at the frame leaves the rest readable
+    known = [value for line in lines if line.name for value in line.values if value is not None]
     bottom, top = limits or (0.0, nice_ceiling(_robust_top(known)))
     marks = ticks(top) if limits is None else [bottom + (top - bottom) * i / 4 for i in range(5)]
     body = _grid(axis, top, bottom, marks)
@@ -154,7 +156,7 @@ def _robust_top(values: Sequence[float]) -> float:
 def _lane(axis: TimeAxis, lane: Lane) -> str:
     spans = []
     for span in lane.spans:
-        left, right = axis.percent(span.since), axis.percent(span.until)
+        left, right = min(axis.percent(span.since), 99.7), axis.percent(span.until)  # what began just now is seen too
         text = f"<b>{escape(span.label)}</b>" if span.label and right - left > 3 else ""
         spans.append(
             f'<span class="span t-{span.tone}" style="left:{left}%;width:{max(right - left, 0.25):.2f}%"{_tip(span.title, span.detail)}>{text}</span>'
@@ -186,7 +188,7 @@ def stack(axis: TimeAxis, shares: Sequence[tuple[str, str, Series]], *, label: s
         below = above
     return (
         f'<div class="chart" tabindex="0" data-told="{_told(told, axis, 1.0, " %")}" role="group" aria-label="{escape(label)}">'
-        f'<div class="plot low">{_y_labels(1.0, 0.0, [])}<div class="area">'
+        f'<div class="plot low">{_y_labels(100.0, 0.0, [0.0, 50.0, 100.0], " %")}<div class="area">'
         f'<svg viewBox="0 0 {axis.count * UNIT} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{escape(label)}">{body}</svg>'
         '<i class="cursor"></i></div></div>'
         + "".join(_lane(axis, lane) for lane in lanes)

@@ -92,7 +92,7 @@ def _story(story: Story, data: ReportData, index: int) -> str:
     if not story.days:
         body = (
             _head(story)
-            + _section("What happens next", _next(story.upcoming, zone))
+            + _section("What happens next", _next(story.upcoming, zone), css="coming")
             + _deployments(story.deployments, zone)
         )
     else:
@@ -106,7 +106,7 @@ def _story(story: Story, data: ReportData, index: int) -> str:
             + _places_section(story, zone)
             + '<div class="pair">'
             + _features_section(story)
-            + _section("What happens next", _next(story.upcoming, zone))
+            + _section("What happens next", _next(story.upcoming, zone), css="coming")
             + "</div>"
             + _deployments(story.deployments, zone)
         )
@@ -195,6 +195,8 @@ def _mark_key(story: Story) -> str:
             )
             if any(span.tone == tone for span in story.checks)
         ]
+    if story.feed:
+        keys.append('<span><i class="t-fault"></i>truth not trusted</span>')
     return f'<p class="legend marks">{"".join(keys)}</p>' if keys else ""
 
 
@@ -234,7 +236,7 @@ def _places_section(story: Story, zone: str) -> str:
     rows = sorted(story.places, key=lambda row: -(row.ratio if row.ratio is not None else -1.0))
     worst = [row for row in rows if row.ratio is not None and row.ratio > 1.1][:3]
     if len(rows) == 1:
-        lead = f"{rows[0].place}: error against what was expected, by {_period(story.period_days)}."
+        lead = f"{rows[0].place}: error over what was expected, by {_period(story.period_days)}; 1 is as expected."
     elif worst:
         named = "; ".join(
             f"{row.place} at {row.ratio:.2f} times the expected error (MAE {number(row.mae)})" for row in worst
@@ -263,7 +265,7 @@ def _features_section(story: Story) -> str:
         return ""
     widest = max(row.importance for row in rows) or 1.0
     body = "".join(
-        f'<tr><th scope="row">{escape(row.name)}</th><td class="bar"><i style="width:{100 * row.importance / widest:.0f}%"></i><span>{number(row.importance, 2)} %</span></td>'
+        f'<tr><th scope="row">{escape(row.name).replace("_", "_<wbr>")}</th><td class="bar"><i style="width:{100 * row.importance / widest:.0f}%"></i><span>{number(row.importance, 2)} %</span></td>'
         f'<td class="num"><b class="chip {_psi_tone(row.psi)}">{number(row.psi, 2)}</b></td></tr>'
         for row in rows
     )
@@ -348,7 +350,7 @@ def _comparison(data: ReportData) -> str:
         + _section(
             "Accuracy against cost",
             plot,
-            "Down is more accurate, left is cheaper (square-root scale); nothing lies below the stepped line.",
+            "Mean absolute error against CPU seconds of training (square-root scale). Down is more accurate, left is cheaper; no policy lies below the stepped line.",
         )
         + over_time
         + "</div>"

@@ -12,7 +12,7 @@ from demand_maint.core.page import render_page
 from demand_maint.core.report_data import PlaceRow, PolicyRow, ReportData, Story, Upcoming
 from demand_maint.report import page_assets
 
-VOID = {"meta", "link", "br", "path", "img"}
+VOID = {"meta", "link", "br", "wbr", "path", "img"}
 
 
 class Balance(HTMLParser):

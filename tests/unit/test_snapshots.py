@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from demand_maint._storage import snapshots
 from demand_maint._storage.door import Door
 from demand_maint._storage.snapshots import SnapshotStore
 from demand_maint.errors import NewerFormatError, PathError
@@ -25,6 +26,17 @@ def test_the_newest_is_returned_and_the_oldest_go(store: SnapshotStore) -> None:
     assert store.latest() == (9, b"again")
     assert store.load(5) == b"state 5"
     assert store.load(1) is None
+
+
+def test_some_of_the_older_ones_stay_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the newest the multiples of `every` stay, and of those not more than so many."""
+    store = SnapshotStore(Door(tmp_path), "serving", keep=2, every=3)
+    for number in range(1, 12):
+        store.save(number, b"state")
+    assert store.numbers() == [3, 6, 9, 10, 11]
+    monkeypatch.setattr(snapshots, "KEPT_LONGER", 2)
+    store.save(12, b"state")
+    assert store.numbers() == [6, 9, 11, 12]
 
 
 def test_any_damage_falls_back_to_the_one_before(store: SnapshotStore, tmp_path: Path) -> None:
