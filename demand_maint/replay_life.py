@@ -301,7 +301,9 @@ class _Parts:
             config=config,
             clock=clock,
             journal=self.monitor.journal,
-            snapshots=SnapshotStore(self.registry.door, SNAPSHOTS, *((KEPT_SNAPSHOTS, KEPT_EVERY) if life.kept else (3,))),
+            snapshots=SnapshotStore(
+                self.registry.door, SNAPSHOTS, *((KEPT_SNAPSHOTS, KEPT_EVERY) if life.kept else (3,))
+            ),
             naive=self._naive,
             load=self.ahead.load,
         )

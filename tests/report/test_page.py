@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from demand_maint.core.charts import TimeAxis, area_path, cell_paths, line_path, number, rolling, ticks
-from demand_maint.core.figures import Line, scatter, time_chart
+from demand_maint.core.figures import Band, Line, scatter, time_chart
 from demand_maint.core.page import render_page
-from demand_maint.core.report_data import PlaceRow, PolicyRow, ReportData, Story, Upcoming
+from demand_maint.core.report_data import PlaceRow, PolicyRow, ReportData, Span, Story, Upcoming
 from demand_maint.report import page_assets
 
 VOID = {"meta", "link", "br", "wbr", "path", "img"}
@@ -155,3 +155,25 @@ def test_a_few_wild_days_do_not_flatten_the_rest() -> None:
     html = time_chart(axis, [Line("s-served", "served", (1.0,) * 99 + (1000.0,))], label="x")
     assert ">1000<" not in html
     assert ">2.0<" in html or ">2<" in html
+
+
+def test_the_background_does_not_set_the_scale() -> None:
+    """A wide band and the line of single days are cut at the frame; the named lines fill it."""
+    axis = TimeAxis.of([86400.0 * i for i in range(50)], "UTC")
+    calm, wild = (4.0,) * 50, (90.0,) * 50
+    html = time_chart(
+        axis,
+        [Line("s-day", "", wild), Line("s-served", "served", calm)],
+        bands=[Band("s-band", "b", calm, wild)],
+        label="x",
+    )
+    assert re.findall(r'bottom:[\d.]+%">([^<]+)<', html) == ["0", "1", "2", "3", "4"]
+
+
+def test_faults_of_the_feed_are_in_the_key(live_report: ReportData) -> None:
+    """Stretches of truth that is not trusted are explained where there are any."""
+    story = live_report.stories[0]
+    fault = Span(since=story.days[3], until=story.days[4], tone="fault", title="late")
+    for feed in ((), (fault,)):
+        told = msgspec.structs.replace(story, feed=feed)
+        assert ("truth not trusted" in page(msgspec.structs.replace(live_report, stories=(told,)))) == bool(feed)
