@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from demand_maint.core.difficulty import log_error_against
 from demand_maint.core.feed_sums import FeedSums
 from demand_maint.core.metrics import HourlySums
 from demand_maint.core.records import MaturedBatch
@@ -28,6 +29,7 @@ __all__ = [
     "aging_streams",
     "crossfitted_rows",
     "crossfitted_streams",
+    "daily_figures",
     "inject",
     "place_days",
     "pooled_stream",
@@ -55,6 +57,8 @@ class Stream:
     ordinary: Floats | None = None
     surprise: Floats | None = None
     fresh: Floats | None = None
+    #: What it was before a shift was injected.
+    unshifted: "Stream | None" = None
 
     def piece(self, start: int, end: int) -> "Stream":
         """Return the days from `start` to before `end` as a stream of their own."""
@@ -74,7 +78,13 @@ def inject(stream: Stream, day: int, effect: float, ramp: int = 0) -> Stream:
     share = np.clip((since + 1) / ramp, 0.0, 1.0) if ramp else (since >= 0).astype(float)
     worse = 1.0 + effect * np.where(since < 0, 0.0, share)
     fresh = None if stream.fresh is None else stream.fresh * worse
-    return replace(stream, error=stream.error * worse, fresh=fresh)
+    return replace(stream, error=stream.error * worse, fresh=fresh, unshifted=stream)
+
+
+def daily_figures(stream: Stream) -> Floats:
+    """Return the figure that our test judges each day by."""
+    error = stream.error if stream.fresh is None else stream.fresh
+    return log_error_against(error, stream.naive, stream.level, stream.ordinary, stream.surprise)
 
 
 def synthetic(
