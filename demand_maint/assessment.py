@@ -1,6 +1,7 @@
 """Gathers what a decision rests on: health, ledger, facts of the commits, verdicts of live truth. Reads, and decides nothing."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from demand_maint._storage.registry import Registry
 from demand_maint.clock import Clock
 from demand_maint.config import Config
 from demand_maint.core.cycle import Agenda, Standing
-from demand_maint.core.ledger import LedgerFacts
+from demand_maint.core.ledger import LedgerFacts, MaintenanceLedger
 from demand_maint.core.policy import Candidate, Decision, Situation
 from demand_maint.core.promotion import candidate_verdict, probation_verdict, rollback_allowed
 from demand_maint.core.sampling import holdout_days
@@ -24,7 +25,7 @@ HOUR = 3600
 
 
 class Assessor:
-    """Looks at one root."""
+    """Looks at one root, whose commits are those there were at first sight."""
 
     def __init__(
         self, monitor: ModelMonitor, registry: Registry, ledger_file: LedgerFile, config: Config, clock: Clock
@@ -32,15 +33,27 @@ class Assessor:
         self.monitor, self.registry, self.config, self.clock = monitor, registry, config, clock
         self._ledger_file = ledger_file
 
-    def situation(self) -> Situation:
-        """Everything the rules look at, as of now."""
-        now, commits = self.clock.now(), self.registry.commits()
+    @cached_property
+    def commits(self) -> Sequence[Commit]:
+        """Every commit, oldest first.
+
+        Raises
+        ------
+        NoChampionError
+            There is none.
+        """
+        commits = self.registry.commits()
         if not commits:
             raise NoChampionError(str(self.registry.door.root))
+        return commits
+
+    def situation(self, ledger: MaintenanceLedger | None = None) -> Situation:
+        """Everything the rules look at, as of now; `ledger` where it is known."""
+        now, commits = self.clock.now(), self.commits
         head = commits[-1]
         facts = LedgerFacts.from_commits(commits)
         health = self.monitor.report(days=self.config.policy.window_days, details=True)
-        ledger = self._ledger_file.load()
+        ledger = self._ledger_file.load() if ledger is None else ledger
         last = ledger.attempts[-1] if ledger.attempts else None
         return Situation(
             health=health,
@@ -58,7 +71,7 @@ class Assessor:
 
     def agenda(self, decision: Decision, now: float, *, forced: bool) -> Agenda:
         """Everything the cycle needs to carry `decision` out."""
-        commits = self.registry.commits()
+        commits = self.commits
         head = commits[-1]
         return Agenda(
             now=now,
@@ -88,7 +101,7 @@ class Assessor:
     def _holdout_since(self, head: Commit, now: float) -> float | None:
         """Start of the newest days on which the champion predicted and the truth is in; ``None`` where there are too few."""
         policy, grid = self.config.policy, self.monitor.grid
-        today = int(grid.day(np.array([now]))[0])
+        today = grid.day_of(now)
         days = np.arange(today - 4 * policy.matured_days - 14, today + 1, dtype=np.int64)
         edges = grid.day_start(np.append(days, today + 1)) // HOUR
         blocks = self.monitor.sums.blocks(edges, head.champion)

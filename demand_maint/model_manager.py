@@ -36,7 +36,7 @@ from demand_maint.core.cycle import (
     maintenance_cycle,
 )
 from demand_maint.core.health import HealthReport
-from demand_maint.core.ledger import Checked, DriftSeen, LedgerEvent, Settled, Started
+from demand_maint.core.ledger import Checked, DriftSeen, LedgerEvent, MaintenanceLedger, Settled, Started
 from demand_maint.core.policy import (
     RULES,
     Action,
@@ -60,6 +60,8 @@ __all__ = ["HybridModelManager", "main"]
 
 DAY = 86400.0
 Force = Literal["fine-tune", "full-retrain"]
+#: Ends of a cycle after which nothing is there that was not there before.
+_QUIET = frozenset({"no_action", "blocked", "advised"})
 _FORCED: dict[str, Action] = {"fine-tune": Action.FINE_TUNE, "full-retrain": Action.FULL_RETRAIN}
 
 
@@ -123,6 +125,7 @@ class HybridModelManager:
         self._performer: StepPerformer | None = None
         self._decision: Decision | None = None
         self._health: HealthReport | None = None
+        self._retained_at: float | None = None
 
     # parts
 
@@ -252,19 +255,21 @@ class HybridModelManager:
         """Assess and decide; the cycle whose steps the caller has to have carried out."""
         if force is not None and force not in _FORCED:
             raise ValueError(f"force is {force!r}; it can be 'fine-tune', 'full-retrain' or None.")
-        self.registry.champion()
+        assessor = self._assessor
+        assessor.commits  # noqa: B018 - without a champion nothing is touched
         self.monitor.drain()
         now = self.clock.now()
-        self._ledger(None, recovered=True)
-        situation = self.situation()
+        before = self._ledger_file.load()
+        situation = assessor.situation(before.recovered(now))
         health = situation.health
-        self._ledger(DriftSeen(drifting=health.status in {"degraded", "critical"}))
-        situation = structs.replace(situation, ledger=self._ledger_file.load())
+        ledger = situation.ledger.after(DriftSeen(drifting=health.status in {"degraded", "critical"}), now)
+        self._keep(ledger, before)
+        situation = structs.replace(situation, ledger=ledger)
         self.monitor.suspend(health.feed_faults)
         decision = _forced(force, situation) if force is not None else decide(situation, self.rules)
         self.decisions.append(decision.as_record(now))
         self._decision, self._health = decision, health
-        agenda = self._assessor.agenda(decision, now, forced=force is not None)
+        agenda = assessor.agenda(decision, now, forced=force is not None)
         return self._remembered(maintenance_cycle(agenda), forced=force is not None)
 
     def perform(self, step: Step, on_progress: "OnProgress | None" = None) -> Any:
@@ -301,7 +306,9 @@ class HybridModelManager:
         self.decisions.append({"type": "result", "at": now, **told})
         if self._lock.held:
             self._rebaseline()
-            self.deployer.retain(self._lock)
+            if result.status not in _QUIET or self._retained_at is None or abs(now - self._retained_at) >= DAY:
+                self.deployer.retain(self._lock)
+                self._retained_at = now
         health = None if self._health is None else self._health.as_dict(details=True)
         return {**told, "checked_at": now, "health": health}
 
@@ -333,14 +340,13 @@ class HybridModelManager:
             if event is not None:
                 self._ledger(event)
 
-    def _ledger(self, event: LedgerEvent | None, *, recovered: bool = False) -> None:
-        now = self.clock.now()
+    def _ledger(self, event: LedgerEvent) -> None:
         before = self._ledger_file.load()
-        after = before.recovered(now) if recovered else before
-        if event is not None:
-            after = after.after(event, now)
-        if after != before:
-            self._ledger_file.save(after)
+        self._keep(before.after(event, self.clock.now()), before)
+
+    def _keep(self, ledger: MaintenanceLedger, before: MaintenanceLedger) -> None:
+        if ledger != before:
+            self._ledger_file.save(ledger)
 
     def _rebaseline(self) -> None:
         """Commit the baseline that calm weeks under the same champion have moved."""

@@ -30,8 +30,10 @@ class CommitLog:
     def head(self) -> Commit | None:
         """Newest readable commit; a look at two names where nothing changed, since commits are numbered without gaps."""
         top, commit = self._newest
-        if commit is not None and commit.number == top and self._is_there(top) and not self._is_there(top + 1):
-            return commit
+        if commit is not None and commit.number == top:
+            names = (commit_name(top), commit_name(top + 1))
+            if self._door.which(COMMITS, names) == [True, False]:
+                return commit
         return self.head_and_next()[0]
 
     def head_and_next(self) -> tuple[Commit | None, int]:
@@ -122,9 +124,6 @@ class CommitLog:
     def missing(self) -> list[int]:
         """Numbers below the newest that have no readable commit."""
         return [number for number in range(1, self._highest() + 1) if self.get(number) is None]
-
-    def _is_there(self, number: int) -> bool:
-        return self._door.exists(f"{COMMITS}/{commit_name(number)}")
 
     def _highest(self) -> int:
         # names are listed in their order, which is that of the numbers

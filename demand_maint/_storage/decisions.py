@@ -1,8 +1,8 @@
 """Every decision with its evidence, one JSON object per line in ``logs/decisions/YYYY-MM.jsonl``."""
 
 import re
+import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -37,7 +37,7 @@ class DecisionJournal:
         """Add one entry; its ``at`` (epoch seconds) names the month it goes to. NaN becomes null, odd objects their text."""
         at = float(entry.get("at", self._clock.now()))
         line = msgspec.json.encode({**entry, "at": at}, enc_hook=_plain) + b"\n"
-        month = datetime.fromtimestamp(at, UTC).strftime("%Y-%m")
+        month = _month(at)
         try:
             self._door.append(f"{DECISIONS}/{month}.jsonl", line)
         except FileNotFoundError:
@@ -61,7 +61,8 @@ class DecisionJournal:
 
 
 def _month(epoch: float) -> str:
-    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m")
+    year, month = time.gmtime(epoch)[:2]
+    return f"{year:04d}-{month:02d}"
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

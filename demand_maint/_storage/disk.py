@@ -182,6 +182,10 @@ class Disk:
         facts = os.fstat(descriptor)
         return facts.st_size if stat.S_ISREG(facts.st_mode) else None
 
+    def facts(self, descriptor: int) -> os.stat_result:
+        """Facts about the open file."""
+        return os.fstat(descriptor)
+
     def close(self, descriptor: int) -> None:
         """Close; what mattered was synced before, so an error here tells nothing new."""
         with contextlib.suppress(OSError):

@@ -9,10 +9,10 @@ import contextlib
 import errno
 import mmap
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ __all__ = ["TEMP", "Door", "Stamp", "UnconfirmedWriteError"]
 TEMP = ".tmp-"
 #: Which file has a name, and when and how long it was written: as long as this is the same, so is a file that is only ever replaced.
 Stamp = tuple[int, int, int]
+_stamp_of = attrgetter("st_ino", "st_mtime_ns", "st_size")
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR}
 
 
@@ -66,29 +67,40 @@ class Door:
     def exists(self, rel: str) -> bool:
         """Whether there is an entry of this name, a dangling link included."""
         try:
-            self.disk.stat(self._safe(rel))
+            self.entry(rel)
         except (FileNotFoundError, NotADirectoryError):
             return False
         return True
 
+    def which(self, rel: str, names: Sequence[str]) -> list[bool]:
+        """Whether there are entries of these names in a directory."""
+        self._safe(f"{rel}/{names[0]}")  # checks what is above them all
+        found: list[bool] = []
+        for name in names:
+            try:
+                self.disk.stat(path_below(self._prefix, f"{rel}/{name}")[0])
+                found.append(True)
+            except (FileNotFoundError, NotADirectoryError):
+                found.append(False)
+        return found
+
     def is_dir(self, rel: str) -> bool:
         """Whether this is a directory itself, and no link to one."""
         try:
-            return stat.S_ISDIR(self.disk.stat(self._safe(rel)).st_mode)
+            return stat.S_ISDIR(self.entry(rel).st_mode)
         except (FileNotFoundError, NotADirectoryError):
             return False
 
-    def size(self, rel: str) -> int:
-        """Size of the file, bytes."""
-        return self.disk.stat(self._safe(rel)).st_size
+    def entry(self, rel: str) -> os.stat_result:
+        """Facts about the entry itself; a link is not followed."""
+        return self.disk.stat(self._safe(rel))
 
     def stamp(self, rel: str) -> Stamp | None:
         """Return what tells one state of a file from the next; ``None`` where there is none."""
         try:
-            facts = self.disk.stat(self._safe(rel))
+            return _stamp_of(self.entry(rel))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return facts.st_ino, facts.st_mtime_ns, facts.st_size
 
     def listdir(self, rel: str = ".") -> list[str]:
         """Sorted names in a directory; none where it is missing."""
@@ -123,8 +135,8 @@ class Door:
         finally:
             self.disk.close(descriptor)
 
-    def replace(self, rel: str, data: bytes | bytearray | memoryview, *, head: bytes = b"", sync: bool = True) -> None:
-        """Put `head` and `data` in the place of whatever was there, in one step."""
+    def replace(self, rel: str, data: bytes | bytearray | memoryview, *, head: bytes = b"", sync: bool = True) -> Stamp:
+        """Put `head` and `data` in the place of whatever was there, in one step; return the stamp of what is there then."""
         target = self._safe(rel)
         with self._temporary(rel) as (descriptor, temp):
             if head:
@@ -132,9 +144,11 @@ class Door:
             self.disk.write(descriptor, data)
             if sync:
                 self.disk.sync(descriptor)
+            stamp = _stamp_of(self.disk.facts(descriptor))
             self.disk.rename(temp, target)
         if sync:
             self.disk.sync_dir(os.path.dirname(target))
+        return stamp
 
     def put_if_absent(self, rel: str, data: bytes) -> bool:
         """Give complete, durable content a name that nobody had; ``False`` where somebody was first.
@@ -343,7 +357,8 @@ class Door:
         try:
             yield descriptor, temp
         finally:
-            self._discard(temp)
+            if os.path.lexists(temp):
+                self._discard(temp)
             self.disk.close(descriptor)
 
     def _new_file(self, rel: str) -> tuple[int, str]:
@@ -434,4 +449,4 @@ class Door:
 
 
 def _temp_name(name: str) -> str:
-    return f"{TEMP}{secrets.token_hex(6)}-{name}"
+    return f"{TEMP}{os.urandom(6).hex()}-{name}"

@@ -96,6 +96,6 @@ class Exports:
 
     def _is_file_of(self, rel: str, size: Any) -> bool:
         try:
-            return not self._door.is_dir(rel) and self._door.size(rel) == size
+            return not self._door.is_dir(rel) and self._door.entry(rel).st_size == size
         except OSError:
             return False

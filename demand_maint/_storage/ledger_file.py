@@ -63,5 +63,5 @@ class LedgerFile:
 
     def save(self, ledger: MaintenanceLedger) -> None:
         """Replace the file, whole."""
-        self._door.makedirs(LOGS)
-        self._door.replace(LEDGER_FILE, msgspec.json.format(msgspec.json.encode(ledger)) + b"\n")
+        data = msgspec.json.format(msgspec.json.encode(ledger)) + b"\n"
+        self._known = (self._door.replace(LEDGER_FILE, data), ledger)

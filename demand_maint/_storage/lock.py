@@ -176,7 +176,7 @@ class MaintainerLock:
 
     def _file_is_ours(self, descriptor: int) -> bool:
         try:
-            there = self._door.disk.stat(str(self._door.path(LOCK_FILE)))
+            there = self._door.entry(LOCK_FILE)
         except FileNotFoundError:
             return False
         ours = os.fstat(descriptor)

@@ -169,7 +169,7 @@ class VersionStore:
         try:
             return self._door.read_bytes(rel, limit)
         except FileTooLargeError:
-            raise ModelTooLargeError(_too_large(rel, self._door.size(rel), limit)) from None
+            raise ModelTooLargeError(_too_large(rel, self._door.entry(rel).st_size, limit)) from None
         except PathError as error:
             raise DamagedRegistryError(f"{rel} is no model file of ours: {error}") from None
         except (FileNotFoundError, NotADirectoryError):

@@ -42,7 +42,7 @@ def _counted(name: str) -> Any:
 CALLS = (
     "create", "open_append", "open_update", "open_lock", "open_read", "write", "write_at", "truncate", "allocate", "map", "sync",
     "sync_dir", "lock", "link", "rename", "unlink", "make_dir", "remove_dir", "list", "stat", "read", "read_last",
-    "regular_size",
+    "regular_size", "facts",
 )  # fmt: skip
 for _name in CALLS:
     setattr(FailingDisk, _name, _counted(_name))

@@ -106,6 +106,18 @@ def test_a_root_without_a_model_says_so(tmp_path: Path) -> None:
         assert manager.status()["status"] == "no_champion"
 
 
+def test_what_is_past_keeping_is_looked_for_once_a_day(live: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four quiet checks a day look through the versions once; the next day's first does again."""
+    looks: list[float] = []
+    monkeypatch.setattr(live.manager.deployer, "retain", lambda lock: looks.append(live.clock.now()))
+    live.day()
+    begun = live.clock.now()
+    for _ in range(8):
+        assert live.manager.update_model()["status"] == "no_action"
+        live.clock.advance(DAY / 4)
+    assert looks == [begun, begun + DAY]
+
+
 def test_a_week_at_the_gate(gated: Life) -> None:
     """Nothing to do for days; a fine-tune falls due, is judged on days it has not seen, and becomes champion; a rollback undoes it."""
     gated.days(2)

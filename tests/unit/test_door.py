@@ -138,7 +138,20 @@ def test_a_mapped_file_has_its_blocks_and_keeps_what_was_written(door: Door) -> 
         assert mapped[:4] == b"data"
     door.truncate("segment", 4)
     assert door.read_bytes("segment") == b"data"
-    assert door.size("segment") == 4
+    assert door.entry("segment").st_size == 4
+
+
+def test_several_names_are_looked_up_at_once(door: Door, tmp_path: Path) -> None:
+    """Each name gets its answer, a missing directory has none, and a link above them is refused as ever."""
+    door.makedirs("commits")
+    stamp = door.replace("commits/1", b"first")
+    assert door.which("commits", ("1", "2")) == [True, False]
+    assert door.which("nowhere/at/all", ("1",)) == [False]
+    assert stamp == door.stamp("commits/1")
+    (tmp_path / "elsewhere").mkdir()
+    (door.root / "linked").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PathError, match="symbolic link"):
+        door.which("linked", ("1",))
 
 
 def test_a_library_writes_a_whole_file_or_none(door: Door) -> None:

@@ -25,9 +25,9 @@ def test_what_others_did_to_the_file_is_seen(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_the_same_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks five times in a check reads the file once."""
-    file = LedgerFile(Door(tmp_path))
-    file.save(MaintenanceLedger(last_check_at=1.0))
+    """Whoever asks five times in a check reads the file once, and who wrote it does not read it at all."""
+    writer, reader = LedgerFile(Door(tmp_path)), LedgerFile(Door(tmp_path))
+    writer.save(MaintenanceLedger(last_check_at=1.0))
     reads: list[str] = []
     original = Door.read_bytes
 
@@ -37,5 +37,8 @@ def test_a_file_that_is_the_same_is_read_once(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Door, "read_bytes", counted)
     for _ in range(5):
-        assert file.load().last_check_at == 1.0
+        assert writer.load().last_check_at == 1.0
+    assert not reads
+    for _ in range(5):
+        assert reader.load().last_check_at == 1.0
     assert reads == [LEDGER_FILE]
