@@ -6,6 +6,7 @@ without the lock follows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,8 @@ from demand_maint._storage.segments import (
 __all__ = ["Drain", "DrainedRows", "Place", "SegmentCursor"]
 
 Floats = NDArray[np.float64]
+#: Rows, when they were read, and when their writer had been read before.
+Columns = tuple[Rows, Floats, Floats]
 _MOST = 1 << 24
 _TICK = 2.0**-16
 
@@ -230,19 +233,19 @@ class Drain:
                     found = self._read_records(segment, stamp, since)
                 else:
                     found = self._read_blocks(segment, stamp, since, dead=writer.dead)
-                if found is not None and len(part := self._dictionary.give(writer, *found)):
-                    into.append(part)
+                parts = [self._dictionary.give(writer, *columns) for columns in found]
+                into += [part for part in parts if len(part)]
                 more = segment.is_records and segment.cursor.done - done == self.most
                 self.rest()
         return records, blocks
 
-    def _read_records(self, segment: Segment, stamp: float, since: float) -> tuple[Rows, Floats, Floats] | None:
+    def _read_records(self, segment: Segment, stamp: float, since: float) -> list[Columns]:
         cursor = segment.cursor
         if cursor.done >= segment.head.capacity and not cursor.holes:
-            return None
+            return []
         end = min(committed_end(segment.data, cursor.done, segment.head.capacity), cursor.done + self.most)
         if end == cursor.done and not cursor.holes:
-            return None
+            return []
         slots = read_records(segment.data, cursor.done, end)
         committed = np.ascontiguousarray(slots["time"]).view(np.uint64) != 0
         indices = np.arange(cursor.done, end)
@@ -258,21 +261,27 @@ class Drain:
         spans = [(hole, hole + 1) for hole in late] + ([(before, end)] if end > before else [])
         self.notes.add(segment, spans, stamp, since)
         rows, kept = record_rows(segment, indices)
-        return rows, *self.notes.observed(segment, kept, stamp, since)
+        return [(rows, *self.notes.observed(segment, kept, stamp, since))]
 
-    def _read_blocks(
-        self, segment: Segment, stamp: float, since: float, *, dead: bool
-    ) -> tuple[Rows, Floats, Floats] | None:
+    def _read_blocks(self, segment: Segment, stamp: float, since: float, *, dead: bool) -> list[Columns]:
         start = segment.at
         shapes, at, end = read_blocks(segment.data, start, over_holes=dead)
         segment.cursor.done = end
         if not shapes:
-            return None
-        order = written_order(at)
-        rows, at = chosen(joined(shapes), order), at[order]
-        segment.times.append((start, end, float(rows.time.min()), float(rows.time.max())))
+            return []
+        oldest, newest = min(rows.time.min() for rows in shapes), max(rows.time.max() for rows in shapes)
+        segment.times.append((start, end, float(oldest), float(newest)))
         self.notes.add(segment, [(start, end)], stamp, since)
-        return rows, *self.notes.observed(segment, at, stamp, since)
+        order = written_order(at)
+        if isinstance(order, slice):  # shape after shape, as a round of predictions follows one of truths
+            edges = [0, *accumulate(len(rows) for rows in shapes)]
+            places = [at[first:last] for first, last in pairwise(edges)]
+        else:
+            shapes, places = [chosen(joined(shapes), order)], [at[order]]
+        return [
+            (rows, *self.notes.observed(segment, where, stamp, since))
+            for rows, where in zip(shapes, places, strict=True)
+        ]
 
     def note_order(self) -> None:
         """Write down what was read where several write: whose word came last is not to be seen from their journals."""

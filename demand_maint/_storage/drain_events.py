@@ -15,6 +15,7 @@ __all__ = ["RowsToEvents"]
 
 Floats = NDArray[np.float64]
 _LATEST = 4_294_000_000.0
+_FEW = 1_024
 
 
 class RowsToEvents:
@@ -61,6 +62,8 @@ class RowsToEvents:
 
     def _slots(self, times: Floats) -> NDArray[np.int64]:
         """Slots of times, which mostly come in runs of equal ones."""
+        if len(times) <= _FEW:
+            return np.maximum(self._grid.floor(times), 0)
         starts = np.flatnonzero(times[1:] != times[:-1]) + 1
         if len(starts) * 4 > len(times):
             return np.maximum(self._grid.floor(times), 0)

@@ -74,9 +74,10 @@ class Writers:
             for writer in self.known.values():
                 writer.segments.pop(path, None)
 
-    def missing(self) -> list[str]:
-        """Segments that were begun and are gone: somebody else has sealed them."""
-        self.notice()
+    def missing(self, *, look: bool = True) -> list[str]:
+        """Segments that were begun and are gone: somebody else has sealed them. Without `look`, as it was seen last."""
+        if look:
+            self.notice()
         return [path for path in self._cursors if path in self._gone]
 
     def notice(self) -> None:

@@ -25,6 +25,7 @@ from demand_maint.core.observations import ACTUAL, PAIR, PREDICTION, SERVED
 __all__ = ["JOURNAL", "LOCK_NAME", "WORDS_NAME", "Journal", "LogActual", "LogPair", "LogPrediction"]
 
 _NAN = float("nan")
+_IDS = frozenset({int, str})
 
 
 class Journal(JournalCore):
@@ -188,9 +189,10 @@ class Journal(JournalCore):
         """Codes of places in this writer's dictionary, and which of them are places at all."""
         codes = self._codes
         try:
-            out = np.fromiter((codes[place] for place in places), dtype=np.uint32, count=len(places))
+            out = np.fromiter(map(codes.__getitem__, places), dtype=np.uint32, count=len(places))
             good = np.ones(len(out), dtype=bool)
-            if not (out < FIRST_CODE).any():
+            # True is a key like 1, and no place
+            if _IDS.issuperset(map(type, places)) or not (out < FIRST_CODE).any():
                 return out, good
         except (KeyError, TypeError):
             pass
@@ -234,7 +236,7 @@ class Journal(JournalCore):
                         self._refuse("timestamp", error)
                         continue
                 out[i] = seconds
-        return np.broadcast_to(out, (count,)), good
+        return out if out.shape == (count,) else np.broadcast_to(out, (count,)), good
 
     def _write_rows(
         self,

@@ -240,13 +240,15 @@ class ObservationStore:
     def drain(self, now: float, *, lead: bool, gentle: bool) -> int:
         """Count what was logged; return rows that matured."""
         self.open()
-        if self.drain_reader.writers.missing() or (lead and self._snapshots.numbers()[-1:] not in ([], [self._number])):
+        self.drain_reader.look()
+        gone = self.drain_reader.writers.missing(look=False)
+        if gone or (lead and self._snapshots.numbers()[-1:] not in ([], [self._number])):
             self.reopen()  # somebody else led meanwhile
+            self.drain_reader.look()
         matured = 0
         self.drained_at = now
         self._gentle, self.drain_reader.rest = gentle, self.rest
         self.drain_reader.most = 4 * _GENTLE_CHUNK if gentle else 4 * _CHUNK
-        self.drain_reader.look()
         if (
             self._buffer is None and self.drain_reader.has_new()
         ):  # before they are read, or they would be taken in twice

@@ -14,6 +14,7 @@ A reader of format N also reads N-1; the recipe would stand here.
 
 import struct
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -124,8 +125,8 @@ class Rows:
 
 
 def alike(value: Any, count: int, dtype: Any = np.float64) -> NDArray[Any]:
-    """`count` times the same number, in the memory of one."""
-    return np.broadcast_to(np.array(value, dtype=dtype), (count,))
+    """`count` times the same number, in the memory of one, which nobody may write to."""
+    return np.ndarray((count,), dtype, np.array(value, dtype=dtype).tobytes(), strides=(0,))
 
 
 def read_records(data: memoryview, start: int, stop: int) -> NDArray[np.void]:
@@ -144,8 +145,8 @@ def committed_end(data: memoryview, start: int, capacity: int) -> int:
         words = np.frombuffer(
             data, dtype=np.uint64, count=(stop - start) * 4, offset=HEADER_BYTES + start * RECORD_BYTES
         )
-        done = np.flatnonzero(words[3::4])
-        return start + int(done[-1]) + 1 if len(done) else end
+        done = words[3::4]
+        return start + int(np.flatnonzero(done)[-1]) + 1 if done.any() else end
     return end
 
 
@@ -260,32 +261,40 @@ def _columns(data: memoryview, begins: NDArray[np.int64]) -> Rows:
     first, repeat = int(begins[0]), len(begins)
     length, rows, _, _, version, members, features, tail = BLOCK_HEAD.unpack_from(data, first)
     place, predicted, actual, time, member, feature, _ = block_offsets(rows, members, features)
-    if int(begins[-1]) - first == length * (repeat - 1):
+    raw: NDArray[np.uint8] | None = None  # a lone block is read where it is
+    if repeat > 1 and int(begins[-1]) - first == length * (repeat - 1):
         raw = np.frombuffer(data, dtype=np.uint8, count=repeat * length, offset=first).reshape(repeat, length)
-    else:
+    elif repeat > 1:
         words = np.frombuffer(data, dtype=np.uint64, count=len(data) // 8)
         raw = words[(begins // 8)[:, None] + np.arange(length // 8)].view(np.uint8)
-
-    def column(offset: int, width: int, dtype: Any) -> NDArray[Any]:
-        values: NDArray[Any] = np.ascontiguousarray(raw[:, offset : offset + width]).view(dtype).reshape(-1)
-        return values
-
+    column = partial(_column, data, first, raw)
     kind = tail & 0xFF
     total = rows * repeat
-    heads = np.ascontiguousarray(raw[:, :_HEAD_BYTES]).view(np.uint32)
+    heads = column(0, _HEAD_BYTES // 4, np.uint32).reshape(repeat, -1)
     return Rows(
-        column(place, 4 * rows, np.uint32),
+        column(place, rows, np.uint32),
         alike(version, total, np.uint16),
         alike(kind, total, np.uint8),
-        column(predicted, 8 * rows, np.float64),
-        column(actual, 8 * rows, np.float64),
-        column(time, 8 * rows, np.float64),
+        column(predicted, rows, np.float64),
+        column(actual, rows, np.float64),
+        column(time, rows, np.float64),
         _each(2 * heads[:, 2].astype(np.int64), rows),
-        column(member, 4 * rows * members, np.float32).reshape(total, members) if members else None,
+        column(member, rows * members, np.float32).reshape(total, members) if members else None,
         _each(heads[:, 3], rows),
-        column(feature, 4 * rows * features, np.float32).reshape(total, features) if features else None,
+        column(feature, rows * features, np.float32).reshape(total, features) if features else None,
         tail >> 8,
     )
+
+
+def _column(
+    data: memoryview, first: int, raw: NDArray[np.uint8] | None, offset: int, count: int, dtype: Any
+) -> NDArray[Any]:
+    """Return `count` values at byte `offset` of the block at byte `first`, or of each of the blocks `raw`."""
+    if raw is None:
+        return np.frombuffer(data, dtype=dtype, count=count, offset=first + offset)
+    width = count * np.dtype(dtype).itemsize
+    values: NDArray[Any] = np.ascontiguousarray(raw[:, offset : offset + width]).view(dtype).reshape(-1)
+    return values
 
 
 def _each(values: NDArray[Any], rows: int) -> NDArray[Any]:

@@ -15,6 +15,7 @@ Layout = tuple[str, ...]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _LEAST_HOURS = 32
+_FEW = 4096  # cells
 _SPARSE = 4  # rows that touch this many times more cells than they are many are summed cell by cell
 
 
@@ -183,6 +184,12 @@ class HourTable:
             rows = slice(at, at + len(cells.hours))
             self._changed[rows] = self.changes
             shape = (len(cells.hours), cells.width)
+            if len(parts) > 1 and shape[0] * shape[1] <= _FEW:  # in one go: what a call costs is more than what it does
+                fields = [self._field[name] for name in parts]
+                grids = np.array(list(parts.values())).reshape(-1, *shape)
+                self._data[rows, fields, : cells.width] += grids.swapaxes(0, 1)
+                self._totals[rows, fields] += grids.sum(axis=2).T
+                parts = {}
             for name, part in parts.items():
                 grid = part.reshape(shape)
                 field = self._field[name]
@@ -291,8 +298,9 @@ class HourTable:
 
     def span(self, start: int, end: int) -> slice:
         """Rows of the hours in [`start`, `end`)."""
-        low, high = np.searchsorted(self.hours, (start, end))
-        return slice(int(low), int(max(low, high)))
+        hours = self.hours
+        low, high = int(hours.searchsorted(start)), int(hours.searchsorted(end))
+        return slice(low, max(low, high))
 
     def drop_before(self, hour: int) -> None:
         """Forget everything before `hour`."""

@@ -160,7 +160,7 @@ class RowBuffer:
             counts={"records": len(events), "late": int(np.count_nonzero(late))},
         )
         if flags & IS_SERVED:
-            added = self._columns.batch(place, slot, self._columns.values(np.arange(rows.start, rows.stop)))
+            added = self._columns.served_batch(place, slot, rows)
         else:
             predicted = self._columns.predicted[rows].copy()
             nothing = np.empty((len(events), 0), dtype=np.float32), np.broadcast_to(np.uint32(0), (len(events),))

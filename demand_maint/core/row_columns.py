@@ -1,6 +1,7 @@
 """The columns of the recent window's rows, and where the row of a key is."""
 
 from copy import copy
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,15 +77,20 @@ class RowColumns:
         """Forget all but `rows`, whose ascending keys are `keys`."""
         self.index = KeyIndex()
         self.index.append(keys, 0)
-        self.version, self.flags = self.version[rows], self.flags[rows]
-        self.predicted, self.actual = self.predicted[rows], self.actual[rows]
-        self.naive, self.observed = self.naive[rows], self.observed[rows]
+        here = _as_slice(rows, self.used)
+        self.version, self.flags = self.version[here], self.flags[here]
+        self.predicted, self.actual = self.predicted[here], self.actual[here]
+        self.naive, self.observed = self.naive[here], self.observed[here]
         if self._extra is not None:
-            extra = self._extra[rows]
-            kept = np.flatnonzero(extra >= 0)
-            old = extra[kept]
+            extra = self._extra[here].copy()  # others may be reading the one there was
+            kept = (extra[: len(rows)] >= 0).nonzero()[0]
+            there = _as_slice(extra[kept], self._extras)
             extra[kept] = np.arange(len(kept))
-            self._served, self._snapshot, self._members = self._served[old], self._snapshot[old], self._members[old]
+            self._served, self._snapshot, self._members = (
+                self._served[there],
+                self._snapshot[there],
+                self._members[there],
+            )
             self._extra, self._extras = extra, len(kept)
         self.used = len(rows)
 
@@ -195,6 +201,27 @@ class RowColumns:
             extra,
         )
 
+    def served_batch(self, place: Codes, slot: Ints, rows: slice) -> MaturedBatch:
+        """Return rows one after the other whose truth is known and who all were served, as they are now."""
+        if self._extra is None:
+            raise ValueError("Nothing was served.")
+        extra = self._extra[rows]
+        first, count = int(extra[0]), len(extra)
+        in_turn = int(extra[-1]) - first == count - 1 and bool((extra[1:] > extra[:-1]).all())
+        there = slice(first, first + count) if in_turn else extra  # mostly they were also served in that order
+        return MaturedBatch(
+            place,
+            slot,
+            self.version[rows].copy(),
+            self.predicted[rows].copy(),
+            self._served[there].copy(),
+            self.actual[rows].copy(),
+            self.naive[rows].copy(),
+            self._members[there].copy(),
+            self._snapshot[there].copy(),
+            self.observed[rows].astype(np.float64),
+        )
+
     def batch(self, place: Codes, slot: Ints, state: RowState) -> MaturedBatch:
         """Rows in a state they were or are in, with their keys, for those who follow them."""
         members = np.empty((len(slot), 0), dtype=np.float32)
@@ -217,3 +244,11 @@ class RowColumns:
             snapshot,
             state.observed,
         )
+
+
+def _as_slice(rows: NDArray[Any], used: int) -> NDArray[Any] | slice:
+    """Return a slice where `rows` are the last of `used` rows in their order, as they mostly are: it copies nothing, and leaves room."""
+    first = int(rows[0]) if len(rows) else used
+    if first + len(rows) == used and (rows[1:] > rows[:-1]).all():
+        return slice(first, None)
+    return rows

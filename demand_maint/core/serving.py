@@ -157,8 +157,11 @@ class PlaceIndex:
             known = self._numbers
         else:
             return np.fromiter((self.code(place) for place in places), dtype=np.intp, count=len(places))
-        other = self.other
-        return np.fromiter((known.get(place, other) for place in places), dtype=np.intp, count=len(places))
+        try:
+            return np.fromiter(map(known.__getitem__, places), dtype=np.intp, count=len(places))
+        except KeyError:
+            other = self.other
+            return np.fromiter((known.get(place, other) for place in places), dtype=np.intp, count=len(places))
 
 
 class Mixer:
