@@ -107,9 +107,10 @@ class Life:
     config
         With the policy's settings laid over it.
     root
-        Folder for this life; it is an ordinary root afterwards.
+        Folder for this life.
     kept
-        Whether somebody will look at it then: served values can be explained as in a live one.
+        Whether somebody will look at it afterwards: it is an ordinary root then, sealed and saved, and served values can be
+        explained as in a live one.
     label_delay
         Seconds after a slot is over until its truth is known; the configured horizon includes it.
     refresh
@@ -318,7 +319,8 @@ class _Parts:
         self.manager.close()
         self._for_life.release()
         try:
-            self.lock.acquire()
+            if self.life.kept:
+                self.lock.acquire()
             self.monitor.close()
         finally:
             self.lock.release()

@@ -230,6 +230,8 @@ class AheadModel:
 
 def place_codes(places: Sequence[Any]) -> tuple[list[Any], NDArray[np.intp]]:
     """Distinct places in order of appearance, and the code of each row."""
-    codes: dict[Any, int] = {}
-    out = np.fromiter((codes.setdefault((type(p), p), len(codes)) for p in places), dtype=np.intp, count=len(places))
+    codes = {key: code for code, key in enumerate(dict.fromkeys(zip(map(type, places), places, strict=True)))}
+    out = np.fromiter(
+        map(codes.__getitem__, zip(map(type, places), places, strict=True)), dtype=np.intp, count=len(places)
+    )
     return [place for _, place in codes], out

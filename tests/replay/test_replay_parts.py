@@ -7,13 +7,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from demand_maint.config import Config
+from demand_maint._storage.observation_store import ObservationStore
+from demand_maint.config import Config, TrainingConfig
 from demand_maint.core.replay_policy import NAMED, own_policy, policy_config
 from demand_maint.core.replay_result import PolicyResult, rolling_error, score, summary_table
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.errors import ConfigError, InsufficientDataError
 from demand_maint.features import load_builder, seasonal_naive
-from demand_maint.replay import find_policy
+from demand_maint.replay import find_policy, replay
 from demand_maint.replay_life import LifeEvent
 from demand_maint.replay_table import table_of
 from demand_maint.replay_words import ProgressLine, event_line
@@ -21,6 +22,25 @@ from demand_maint.testing import drifting_stream
 
 DAY = 86400.0
 START = 1_704_067_200.0
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_only_a_root_that_is_kept_is_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, kept: bool) -> None:
+    """Rows are sealed at the end where somebody will look at the root, and not where it goes at once."""
+    sealed: list[float] = []
+    seal = ObservationStore.seal
+
+    def noted(store: ObservationStore, now: float) -> list[str]:
+        sealed.append(now)
+        return seal(store, now)
+
+    monkeypatch.setattr(ObservationStore, "seal", noted)
+    stream = drifting_stream(places=2, days=30)
+    small = Config(training=TrainingConfig(full_iterations=5))
+    roots = {"default": tmp_path / "root"} if kept else None
+    replay(stream, ["default"], train_until=START + 21 * DAY, config=small, training=False, roots=roots)
+    assert bool(sealed) is kept
+    assert kept is bool(list(tmp_path.glob("root/logs/predictions/*.parquet")))
 
 
 @pytest.mark.parametrize("name", sorted(NAMED))
