@@ -6,6 +6,7 @@ Every duration a user writes is a string such as ``"30m"``, ``"6h"`` or ``"7d"``
 import os
 import re
 import tomllib
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
@@ -40,6 +41,7 @@ Share = Annotated[float, Meta(gt=0, le=1)]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
+@lru_cache(maxsize=64)
 def duration_seconds(text: str) -> int:
     """Seconds in a duration such as ``"30m"``, ``"6h"`` or ``"7d"``.
 

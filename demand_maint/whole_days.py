@@ -32,7 +32,7 @@ class WholeDays:
 
     def state(self, view: MetricsView, metrics: LiveMetrics, judge: Judged, now: float) -> DailyState:
         """Return what the whole days before `now` say; `metrics` tells which of them have changed."""
-        today = int(self._grid.day(np.array([now]))[0])
+        today = self._grid.day_of(now)
         key = (metrics.past_changes, metrics.past_truths, today, judge)
         # the feed is looked at hourly, since one that breaks during the day has to be named by the next check
         looked = (int(now // 3600), metrics.feed.places)

@@ -79,6 +79,15 @@ class BlockMemo:
         self._known = (now, edges, out)
         return out
 
+    def known(self, edges: Ints, changed: Callable[[int], NDArray[np.bool_]]) -> Floats | None:
+        """Return the blocks between `edges` where all of them were asked for and none has changed since, ``None`` elsewhere."""
+        since, before, found = self._known
+        first = int(before.searchsorted(edges[0]))
+        there = before[first : first + len(edges)]
+        if len(there) < len(edges) or (there != edges).any() or changed(since).any():
+            return None
+        return found[first : first + len(edges) - 1]
+
 
 def _runs(wanted: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Stretches of true ones, from and up to."""

@@ -160,12 +160,18 @@ def _above_usual(values: Floats, memory: Recurrence[tuple[float, float]]) -> tup
     first = values[np.isfinite(values)][:28]
     if len(first) < 7:
         return above, spreads
-    usual = float(np.median(first))
-    spread = max(1.4826 * float(np.median(np.abs(first - usual))), 0.02)
+    usual = _median(first)
+    spread = max(1.4826 * _median(np.abs(first - usual)), 0.02)
     known = ~np.isnan(values)
     found = memory.run((usual, spread), values[known])[1]
     above[known], spreads[known] = found[:, 0], found[:, 1]
     return above, spreads
+
+
+def _median(values: Floats) -> float:
+    """Return the median of at least one value (quicker than numpy's)."""
+    ordered, middle = np.sort(values), len(values) // 2
+    return float(ordered[middle] if len(values) % 2 else 0.5 * (ordered[middle - 1] + ordered[middle]))
 
 
 def _next_usual(state: tuple[float, float], value: float) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -243,7 +249,8 @@ def daily_series(
                 blocks[name][day] -= getattr(part, name)
     adjusted = adjusted and bool(blocks["naive_n"].sum() >= LEAST_ROWS * blocks["n"].sum())
     rows = blocks["naive_n"] if adjusted else blocks["n"]
-    enough = rows > LEAST_ROWS * (np.median(rows[rows > 0]) if bool((rows > 0).any()) else np.inf)
+    filled = rows[rows > 0]
+    enough = rows > LEAST_ROWS * (_median(filled) if len(filled) else np.inf)
     counted = np.maximum(blocks["n"], 1.0)
     error = np.where(enough, blocks["fresh_error"] / counted, np.nan)
     logs = np.log(np.where(error > 0, error, np.nan))

@@ -13,6 +13,7 @@ cumulative sum tests, Biometrika 58 (1971).
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -294,15 +295,21 @@ class DegradationTest:
 
     def state(self) -> dict[str, Any]:
         """Return what is needed to go on later, in plain JSON types."""
-        return {name.lstrip("_"): getattr(self, name) for name in self.__slots__}
+        return {word: getattr(self, name) for name, word in self._words()}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Return the test that `state` was taken from."""
         test = cls()
-        for name in cls.__slots__:
-            setattr(test, name, state[name.lstrip("_")])
+        for name, word in cls._words():
+            setattr(test, name, state[word])
         return test
+
+    @classmethod
+    @cache
+    def _words(cls) -> tuple[tuple[str, str], ...]:
+        """Each of its values by the name it has here and in a state."""
+        return tuple((name, name.lstrip("_")) for name in cls.__slots__)
 
 
 class ForeignDetector:

@@ -108,9 +108,8 @@ class FeedSums:
         """
         table, at = self._table, self._table.hours.searchsorted(edges)
         if keep:
-            out = self._memo.blocks(
-                edges, table.changes, partial(table.changed, at), lambda first, end: self._blocks(at[first : end + 1])
-            )
+            changed = partial(table.changed, at)
+            out = self._memo.blocks(edges, table.changes, changed, lambda first, end: self._blocks(at[first : end + 1]))
         else:
             out = self._blocks(at)
         return {name: out[:, i, :].T for i, name in enumerate(FEED_FIELDS)}
@@ -140,7 +139,7 @@ class FeedSums:
             for part, begin in enumerate((middle, first)):
                 if begin < end:
                     rows, here = data[begin:end], out[part, stretch]
-                    rows.sum(axis=0, out=here)
+                    np.add.reduce(rows, axis=0, out=here)
                     for name, extreme in (("minimum", np.minimum), ("maximum", np.maximum)):
                         field = FEED_FIELDS.index(name)
                         extreme.reduce(rows[:, field], axis=0, out=here[field])
@@ -169,23 +168,33 @@ class FeedSums:
         self, days: NDArray[np.int64], edges: NDArray[np.int64], grid: TimeGrid, every: int
     ) -> NDArray[np.float64]:
         """Rows and ordinary error (2, P, D) of days that are not settled; what has not changed since the last time is known."""
-        first, table = int(days[0]), self._table
+        memo, table = self._found_before.setdefault(every, BlockMemo()), self._table
+        changed = partial(self._changed, edges, grid)
+        found = memo.blocks(edges, table.changes, changed, partial(self._work_out, int(days[0]), grid, every))
+        return found.transpose(1, 2, 0)
+
+    def _changed(self, edges: NDArray[np.int64], grid: TimeGrid, since: int) -> NDArray[np.bool_]:
+        """Which of the local days between `edges` depend on hours that changed after the change `since`."""
+        first = int(grid.day(edges[:1] * HOUR)[0])
         lookback = grid.day_start(np.arange(first - REACH, first)) // HOUR
-        at = table.hours.searchsorted(np.concatenate([lookback, edges]))
+        at = self._table.hours.searchsorted(np.concatenate([lookback, edges]))
+        changes = np.concatenate([[0], np.cumsum(self._table.changed(at, since))])
+        return np.asarray(changes[REACH + 1 :] > changes[: -REACH - 1])
 
-        def changed(since: int) -> NDArray[np.bool_]:
-            changes = np.concatenate([[0], np.cumsum(table.changed(at, since))])
-            return np.asarray(changes[REACH + 1 :] > changes[: -REACH - 1])
+    def _work_out(self, first: int, grid: TimeGrid, every: int, begin: int, end: int) -> NDArray[np.float64]:
+        """Rows and ordinary error (D, 2, P) of the days `begin` .. `end` after the day `first`."""
+        parts = [
+            self._found(first + part, first + min(part + _CHUNK, end), grid, every)
+            for part in range(begin, end, _CHUNK)
+        ]
+        return np.concatenate(parts, axis=2).transpose(2, 0, 1)
 
-        def work_out(begin: int, end: int) -> NDArray[np.float64]:
-            parts = [
-                self._found(first + part, first + min(part + _CHUNK, end), grid, every)
-                for part in range(begin, end, _CHUNK)
-            ]
-            return np.concatenate(parts, axis=2).transpose(2, 0, 1)
-
-        memo = self._found_before.setdefault(every, BlockMemo())
-        return memo.blocks(edges, table.changes, changed, work_out).transpose(1, 2, 0)
+    def _once_found(self, first: int, end: int, grid: TimeGrid) -> NDArray[np.float64]:
+        """Rows and ordinary error (2, P, D) of the days `first` .. `end`, as they were found before where they were."""
+        edges = grid.day_start(np.arange(first, end + 1)) // HOUR
+        memo = self._found_before.get(1)
+        known = None if memo is None else memo.known(edges, partial(self._changed, edges, grid))
+        return self._found(first, end, grid, 1) if known is None else known.transpose(1, 2, 0)
 
     def settle_ordinary(self, before: int, grid: TimeGrid) -> None:
         """Find for good the ordinary errors of days that cannot be found once the hours of days before `before` are merged."""
@@ -195,7 +204,7 @@ class FeedSums:
         end = min(before + REACH, newest)
         for day in range(max(self._settled, self._first_day(grid) + REACH), end, _CHUNK):
             last = min(day + _CHUNK, end)
-            count, error = self._found(day, last, grid, 1)
+            count, error = self._once_found(day, last, grid)
             place, at = np.nonzero(count)
             if len(place):
                 cells = Cells(place, grid.day_start(np.arange(day, last))[at])

@@ -1,8 +1,8 @@
 """What is known about the champion's health, as one value."""
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct, field
 
 from demand_maint.core.drift import DriftState
@@ -102,7 +102,8 @@ class HealthReport(Struct, frozen=True, kw_only=True):
         if not details:
             return short
         rest = {name: getattr(self, name) for name in self.__struct_fields__ if name not in short}
-        return short | {name: _plain(value) for name, value in rest.items()}
+        short |= msgspec.to_builtins(rest)
+        return short
 
     def evidence(self) -> dict[str, Any]:
         """Return the figures a decision is kept with."""
@@ -124,17 +125,7 @@ class HealthReport(Struct, frozen=True, kw_only=True):
             "warn_threshold": self.drift.warn_threshold,
             "drift_since": self.drift.since,
             "set_aside": self.drift.set_aside,
-            "places": [_plain(place) for place in self.places if place.drifting],
+            "places": msgspec.to_builtins([place for place in self.places if place.drifting]),
             "feed": {str(place): kind for place, kind in self.feed.items()},
             "pool_fault": self.pool_fault,
         }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Struct):
-        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value

@@ -114,7 +114,7 @@ class LineUp:
             columns = (*dict.fromkeys(versions), 0)
             if columns == state.columns:
                 return False
-            day = int(self._grid.day(np.array([at]))[0])
+            day = self._grid.day_of(at)
             for version in columns:
                 if version not in state.seats:
                     state.seats[version] = self._newcomer(metadata.get(version), day, places)
@@ -258,7 +258,7 @@ class LineUp:
                     continue
                 state.sums.grow(places=code + 1)
                 state.frozen[code] = (
-                    int(self._grid.day(np.array([since]))[0]),
+                    self._grid.day_of(since),
                     _row_before(state.history, code, since),
                 )
                 state.changed = True
@@ -372,7 +372,7 @@ class LineUp:
 
     def day_of(self, epoch: float) -> int:
         """Local day of an epoch second."""
-        return int(self._grid.day(np.array([epoch]))[0])
+        return self._grid.day_of(epoch)
 
     # --- persistence ----------------------------------------------------------------------------------------------------
 

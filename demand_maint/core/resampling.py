@@ -25,13 +25,14 @@ def ratio_interval(top: Floats, bottom: Floats) -> tuple[float, float]:
     (1.0, 1.0)
     """
     picks = _picks(len(top))
-    ratios = np.sort(top[picks].sum(1) / bottom[picks].sum(1) - 1)
+    ratios = np.sort(top.take(picks).sum(axis=0) / bottom.take(picks).sum(axis=0) - 1)
     return _quantile(ratios, 0.05), _quantile(ratios, 0.95)
 
 
 @lru_cache(maxsize=32)
 def _picks(days: int) -> NDArray[np.int64]:
-    return np.random.default_rng(days).integers(0, days, (SAMPLES, days))
+    """Return which days each sample has, one sample a column, as they are quicker to add up."""
+    return np.ascontiguousarray(np.random.default_rng(days).integers(0, days, (SAMPLES, days)).T)
 
 
 def _quantile(ordered: Floats, share: float) -> float:

@@ -73,6 +73,10 @@ class TimeGrid:
         """Local calendar day of each of `epochs`, in days since 1970-01-01."""
         return self.local(epochs) // DAY
 
+    def day_of(self, epoch: float) -> int:
+        """Local calendar day of one moment (quicker than `day` for one)."""
+        return int(epoch // DAY) if self._utc else int(self.day(np.array([epoch]))[0])
+
     def day_start(self, days: Any) -> Seconds:
         """Epoch second at which each local calendar day begins."""
         return self.epoch(np.asarray(days, dtype=np.int64) * DAY)

@@ -96,6 +96,18 @@ def test_what_is_remembered_of_days_is_what_they_come_to(steps: list[dict[str, A
             np.testing.assert_array_equal(kept, anew)
 
 
+def test_a_place_that_was_not_there_is_in_what_is_remembered() -> None:
+    """A place of which only today tells must have its zeros on the days before, though none of them has changed."""
+    metrics = LiveMetrics(TimeGrid("UTC", HOUR), 7 * DAY, DAY)
+    for day in range(40):
+        put(metrics, day, 3, 1, day)
+    before = looked_at(metrics, 40, keep=True)
+    put(metrics, 40, 4, 1, 40)
+    for kept, was in zip(looked_at(metrics, 40, keep=True), before, strict=True):
+        assert kept.ndim == 1 or len(kept) in {2, 4}
+        np.testing.assert_array_equal(kept[: len(was)], was)
+
+
 def test_only_days_that_changed_are_added_up_again() -> None:
     """A year in which one day changed must cost that day."""
     metrics = LiveMetrics(TimeGrid("UTC", HOUR), 7 * DAY, DAY)
