@@ -239,7 +239,8 @@ def _places_section(story: Story, zone: str) -> str:
         lead = f"{rows[0].place}: error over what was expected, by {_period(story.period_days)}; 1 is as expected."
     elif worst:
         named = "; ".join(
-            f"{row.place} at {row.ratio:.2f} times the expected error (MAE {number(row.mae)})" for row in worst
+            f"{'place ' if row.place.isdigit() else ''}{row.place} at {row.ratio:.2f} times the expected error (MAE {number(row.mae)})"
+            for row in worst
         )
         lead = f"Worst over the last weeks: {named}."
     else:

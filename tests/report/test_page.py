@@ -177,3 +177,15 @@ def test_faults_of_the_feed_are_in_the_key(live_report: ReportData) -> None:
     for feed in ((), (fault,)):
         told = msgspec.structs.replace(story, feed=feed)
         assert ("truth not trusted" in page(msgspec.structs.replace(live_report, stories=(told,)))) == bool(feed)
+
+
+def test_a_place_that_is_a_number_is_called_a_place(live_report: ReportData) -> None:
+    """Of the worst places a bare number does not read as a figure."""
+    story = live_report.stories[0]
+    rows = tuple(
+        msgspec.structs.replace(row, place=name) for row, name in zip(story.places, ("17", "Harbour"), strict=False)
+    )
+    rows = tuple(msgspec.structs.replace(row, ratio=3.0, mae=2.0) for row in rows)
+    told = msgspec.structs.replace(story, places=rows)
+    html = page(msgspec.structs.replace(live_report, stories=(told,)))
+    assert "Worst over the last weeks: place 17 at 3.00 times the expected error (MAE 2.00); Harbour at" in html
