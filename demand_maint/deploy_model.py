@@ -78,7 +78,7 @@ class ModelDeployer:
         pool: Inspector | None = None,
         to_joblib: Callable[[bytes], bytes] | None = None,
     ) -> None:
-        self.root = Path(root)
+        self.root = Path(root).absolute()
         self.config = config or load_config(root)
         self.clock = clock or SystemClock()
         megabytes = self.config.storage.max_model_megabytes

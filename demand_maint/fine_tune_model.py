@@ -65,16 +65,17 @@ class FineTuner:
         registry: Registry | None = None,
         pool: WorkerPool | None = None,
     ) -> None:
-        self.root = Path(root) if root is not None else _root_of(Path(base_model_path))
+        # the working directory may change while this lives
+        self.root = (Path(root) if root is not None else _root_of(Path(base_model_path))).absolute()
         self.config = config or load_config(self.root)
         self.clock = clock or SystemClock()
         self.registry = registry or Registry(
             self.root, clock=self.clock, max_model_megabytes=self.config.storage.max_model_megabytes
         )
-        self._base_path = Path(base_model_path) if root is None else self.root / base_model_path
+        self._base_path = Path(base_model_path).absolute() if root is None else self.root / base_model_path
         # relative paths are the caller's, except where they are ours or the root was named
         ours = root is not None or Path(output_dir) == Path(STAGING)
-        self._output = self.root / output_dir if ours else Path(output_dir)
+        self._output = self.root / output_dir if ours else Path(output_dir).absolute()
         self._base_version, self._pool = base_version, pool
         self._base: BaseModel | None = None
 
@@ -90,7 +91,7 @@ class FineTuner:
         """
         if self._base_version is not None:
             return base_from_version(self.registry, self._base_version)
-        if self._base_path.absolute() == (self.root / EXPORT_MODEL).absolute() and (
+        if self._base_path == self.root / EXPORT_MODEL and (
             self.registry.head() is not None or not self._base_path.exists()
         ):
             return base_from_version(self.registry, self.registry.champion().champion)

@@ -107,7 +107,7 @@ class HybridModelManager:
         rules: Sequence[Rule] = RULES,
         who: str = "",
     ) -> None:
-        self.root = Path(root)
+        self.root = Path(root).absolute()
         self.config = _with_intervals(config or load_config(root), full_retrain_interval_days, fine_tune_interval_days)
         self.clock = clock or SystemClock()
         self.deployer = ModelDeployer(root, self.config, self.clock)

@@ -49,7 +49,7 @@ from demand_maint.record_counts import journal_state, record_counts
 from demand_maint.recorded_rows import training_rows, without_stretches
 from demand_maint.whole_days import WholeDays
 
-__all__ = ["ModelMonitor"]
+__all__ = ["NO_LOG", "ModelMonitor"]
 
 NO_LOG = "No predictions log found in {root}. Run data collection with enable_monitoring=True, or log predictions and actuals."
 
@@ -98,7 +98,7 @@ class ModelMonitor:
         strict: bool = False,
         background: bool | None = None,
     ) -> None:
-        self.root = Path(root)
+        self.root = Path(root).absolute()
         self.config = config if isinstance(config, Config) else load_config(root, dict(config) if config else None)
         self.clock = clock or SystemClock()
         self.grid = TimeGrid(self.config.zone, self.config.step_seconds)

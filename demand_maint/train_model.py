@@ -52,7 +52,7 @@ class FullRetrainer:
         pool: WorkerPool | None = None,
         min_samples: int | None = None,
     ) -> None:
-        self.root = Path(root)
+        self.root = Path(root).absolute()
         self.config = config or load_config(root)
         self.clock = clock or SystemClock()
         self.min_samples = min_samples if min_samples is not None else self.config.policy.min_samples

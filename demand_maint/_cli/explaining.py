@@ -1,6 +1,7 @@
 """``explain``: why a decision was taken, and how a served value came about."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from demand_maint._cli.answers import Answer, configuration, when
@@ -29,7 +30,7 @@ def explain(arguments: argparse.Namespace) -> Answer:
             newest = entry
     if newest is None:
         raise DataError(
-            f"No decision was taken in {arguments.root}{' before that' if at is not None else ''}. `demand-maint check` shows what would be decided now."
+            f"No decision was taken in {Path(arguments.root).absolute()}{' before that' if at is not None else ''}. `demand-maint check` shows what would be decided now."
         )
     lines = [f"At {stamp(newest['at'])} maintenance decided:", *decision_lines(newest)]
     lines += [f"rule        {newest['rule']}", "evidence"]

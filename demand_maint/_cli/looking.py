@@ -29,7 +29,7 @@ def check(arguments: argparse.Namespace) -> Answer:
     found = _manager_status(arguments, configuration(arguments))
     decision = found["decision"]
     if decision is None:
-        raise NoChampionError(arguments.root)
+        raise NoChampionError(str(Path(arguments.root).absolute()))
     lines = [*decision_lines(decision), *evidence_lines(decision["evidence"])]
     return Answer({"status": found["status"], **decision}, "\n".join(lines), _needed(arguments, found))
 
@@ -80,6 +80,7 @@ def verify(arguments: argparse.Namespace) -> Answer:
 def export(arguments: argparse.Namespace) -> Answer:
     """Write the records to a file, and renew exports that are out of date."""
     from demand_maint.deploy_model import ModelDeployer
+    from demand_maint.model_monitor import NO_LOG
 
     settings = configuration(arguments)
     since, until = when(arguments.since, settings, "--since"), when(arguments.until, settings, "--until")
@@ -90,7 +91,7 @@ def export(arguments: argparse.Namespace) -> Answer:
     path = Path(arguments.out or Path(arguments.root) / "logs" / f"predictions_export.{arguments.format}")
     with _monitor(arguments, settings) as monitor:
         if not monitor.has_log():
-            text = f"No predictions log found in {arguments.root}. Run data collection with enable_monitoring=True, or log predictions and actuals."
+            text = NO_LOG.format(root=monitor.root)
             return Answer({"rows": 0, "path": None, "renewed": renewed, "error": text}, text, FAILED)
         if not to_stdout:
             path.parent.mkdir(parents=True, exist_ok=True)
