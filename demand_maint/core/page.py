@@ -236,18 +236,20 @@ def _places_section(story: Story, zone: str) -> str:
     rows = sorted(story.places, key=lambda row: -(row.ratio if row.ratio is not None else -1.0))
     worst = [row for row in rows if row.ratio is not None and row.ratio > 1.1][:3]
     if len(rows) == 1:
-        lead = f"{rows[0].place}: error over what was expected, by {_period(story.period_days)}; 1 is as expected."
+        lead = (
+            f"{rows[0].place}: error over what was to be expected, by {_period(story.period_days)}; 1 is as expected."
+        )
     elif worst:
         named = "; ".join(
-            f"{'place ' if row.place.isdigit() else ''}{row.place} at {row.ratio:.2f} times the expected error (MAE {number(row.mae)})"
+            f"{'place ' if row.place.isdigit() else ''}{row.place} at {row.ratio:.2f} times the error usual there (MAE {number(row.mae)})"
             for row in worst
         )
         lead = f"Worst over the last weeks: {named}."
     else:
-        lead = "No place stands out: every one is within 10 % of what was expected of it."
+        lead = "No place stands out: every one is within 10 % of what is usual there."
     axis = TimeAxis.of(story.periods, zone, story.period_days)
     more = (
-        f"<p class=note>{len(rows) - MAX_PLACES} more places, all closer to what was expected, are not shown.</p>"
+        f"<p class=note>{len(rows) - MAX_PLACES} more places, all closer to what is usual there, are not shown.</p>"
         if len(rows) > MAX_PLACES
         else ""
     )

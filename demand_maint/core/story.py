@@ -22,6 +22,7 @@ from demand_maint.core.chronicle import (
 )
 from demand_maint.core.health import HealthReport
 from demand_maint.core.ledger import LedgerFacts, MaintenanceLedger
+from demand_maint.core.place_story import place_ratios
 from demand_maint.core.report_data import FeatureDrift, Member, PlaceRow, Series, Story
 from demand_maint.core.serving import ServingSnapshot
 from demand_maint.core.versions import Baseline, Commit
@@ -35,6 +36,7 @@ MAX_BINS = 740  # more days than this are told in bins of several
 USUAL_NOISE = 0.12
 BAND_Z = 1.645
 MIN_PLACE_ROWS = 12
+USUAL_DAYS = 28
 RECENT_PERIODS = 4
 
 Floats = NDArray[np.float64]
@@ -186,14 +188,12 @@ def _places(sources: StorySources, bins: _Bins) -> dict[str, Any]:
     sums = view.sums.blocks_by_place(starts.astype(np.int64) // HOUR)
     baselines = _baselines(sources.commits, starts[:-1].astype(np.float64))
     skill = np.array([b.skill if b is not None and b.skill is not None else np.nan for b in baselines])
-    expected = sums["naive_abs_error"] * skill
     enough = sums["naive_n"] >= MIN_PLACE_ROWS
-    expected = np.where(enough, expected, 0.0)
-    ratios = _ratio(np.where(enough, sums["abs_error_naive"], 0.0), expected)
     keep = max(1, _last_filled(enough) + 1)
-    ratios = ratios[:, :keep]
+    error, expected = sums["abs_error_naive"], sums["naive_abs_error"] * skill
+    cells = [np.where(enough, values, np.nan)[:, :keep] for values in (error, expected)]
+    ratios, late = place_ratios(cells[0], cells[1], max(USUAL_DAYS // period, RECENT_PERIODS), RECENT_PERIODS)
     recent = slice(max(0, keep - RECENT_PERIODS), keep)
-    late = _ratio(sums["abs_error_naive"][:, recent].sum(1), expected[:, recent].sum(1))
     mae = _ratio(sums["abs_error"][:, recent].sum(1), sums["n"][:, recent].sum(1))
     notes = {str(place.place): place for place in sources.health.places} if sources.health is not None else {}
     rows = []

@@ -20,6 +20,7 @@ from demand_maint.core.feed_sums import FeedSums
 from demand_maint.core.health import HealthReport
 from demand_maint.core.ledger import LedgerFacts, MaintenanceLedger, Started
 from demand_maint.core.metrics import HourlySums
+from demand_maint.core.place_story import place_ratios
 from demand_maint.core.records import MaturedBatch
 from demand_maint.core.serving import Member, ServingSnapshot
 from demand_maint.core.story import StorySources, tell_story
@@ -267,3 +268,25 @@ def test_health_is_told_in_a_sentence() -> None:
     story = tell_story(StorySources(name="r", now=START, config=Config(), commits=COMMITS, health=health))
     assert "20 % above what was to be expected" in story.verdict
     assert {label: value for label, value, _ in story.facts}["Seasonal naive"] == "10.0"
+
+
+def test_a_place_that_was_always_hard_does_not_stand_out() -> None:
+    """What is usual for a place is its own: only one that has become worse than it was is among the worst."""
+    expected = np.full((3, 12), 10.0)
+    error = expected * np.array([[0.5], [2.0], [0.5]])
+    error[2, 8:] *= 1.5
+    ratios, late = place_ratios(error, expected, first=4, recent=4)
+    assert np.allclose(ratios[:2], 1.0, atol=0.05)
+    assert np.argmax(late) == 2
+    assert late[2] == pytest.approx(1.5, abs=0.05)
+
+
+def test_a_place_with_next_to_no_demand_does_not_stand_out() -> None:
+    """Many times the error of nearly nothing is nearly nothing: no cell tells of it, nor one with too few rows."""
+    expected = np.full((3, 12), 10.0)
+    expected[1], expected[2, 6:] = 0.01, 0.0
+    error = np.full((3, 12), 10.0)
+    error[1], error[2, 6:], error[0, 5] = 0.05, 0.05, np.nan
+    ratios, late = place_ratios(error, expected, first=4, recent=4)
+    assert np.isfinite(ratios).sum(axis=1).tolist() == [11, 0, 6]
+    assert np.isfinite(late).tolist() == [True, False, False]
