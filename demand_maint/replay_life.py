@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from demand_maint._storage.disk import Disk
@@ -284,7 +284,9 @@ class _Parts:
         self._for_life = MaintainerLock(door, who="replay", clock=clock)
         with ModelMonitor(root, config, clock) as founder:  # as `demand-maint init` does, which is another process
             founder.import_history(self.table.before.select("place_id", "timestamp", "actual"))
-        self.monitor = ModelMonitor(root, config, clock, lock=self.lock)
+        # a disk that promises nothing need not be asked for it every half minute
+        unsynced = structs.replace(config, monitor=structs.replace(config.monitor, fsync_seconds=math.inf))
+        self.monitor = ModelMonitor(root, unsynced, clock, lock=self.lock)
         self.manager = HybridModelManager(
             root,
             config=config,
@@ -302,9 +304,8 @@ class _Parts:
             config=config,
             clock=clock,
             journal=self.monitor.journal,
-            snapshots=SnapshotStore(
-                self.registry.door, SNAPSHOTS, *((KEPT_SNAPSHOTS, KEPT_EVERY) if life.kept else (3,))
-            ),
+            # what was served is explained from these; nobody asks that of a root that goes
+            snapshots=SnapshotStore(door, SNAPSHOTS, KEPT_SNAPSHOTS, KEPT_EVERY) if life.kept else None,
             naive=self._naive,
             load=self.ahead.load,
         )

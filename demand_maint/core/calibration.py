@@ -5,11 +5,12 @@ actuals and raw forecasts corrects the height; it is shrunk to the pooled ratio,
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LevelCalibration", "discounts", "effective_days"]
+__all__ = ["LevelCalibration", "daily_discounts", "discounts", "effective_days"]
 
 Floats = NDArray[np.float64]
 
@@ -25,6 +26,19 @@ def discounts(ages: Floats, half_life_days: float) -> Floats:
     return np.asarray(half_life_days / (half_life_days + np.maximum(ages, 0.0)), dtype=np.float64)
 
 
+@lru_cache(maxsize=256)
+def daily_discounts(days: int, half_life_days: float) -> Floats:
+    """`discounts` of `days` days in a row, the newest last; not to be written to.
+
+    >>> daily_discounts(3, 2.0).round(2).tolist()
+    [0.5, 0.67, 1.0]
+    """
+    found = discounts(np.arange(days - 1, -1, -1, dtype=np.float64), half_life_days)
+    found.flags.writeable = False
+    return found
+
+
+@lru_cache(maxsize=256)
 def effective_days(days: float, half_life_days: float) -> float:
     """How many full days `days` of discounted evidence amount to.
 

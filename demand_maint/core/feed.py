@@ -46,6 +46,8 @@ WEEKS = 4
 LEAST_ROWS = 6
 #: A level that changes by this factor or more, in nearly every hour, is another unit.
 UNIT_FACTOR = 5.0
+#: Shares of the rows below which such rows are nothing to look into.
+_SHARES = {"negatives": 0.2, "zeros": 0.5, "duplicates": 0.5, "late": 0.6}
 _NOTHING = {"minimum": float("inf"), "maximum": float("-inf")}
 #: Share of the places in fault from which the pool is.
 POOL_SHARE = 0.5
@@ -296,8 +298,8 @@ def _typical(blocks: dict[str, Floats], first: int = 0) -> Floats:
 def _odd(now: dict[str, Floats], usual_n: Floats, typical: Floats) -> NDArray[np.bool_]:
     n = now["n"]
     odd = now["invalid"] > 0
-    for name, share in (("negatives", 0.2), ("zeros", 0.5), ("duplicates", 0.5), ("late", 0.6)):
-        odd |= now[name] > share * n
+    shares = np.array([*_SHARES.values()]).reshape(-1, *([1] * n.ndim))
+    odd |= (np.array([now[name] for name in _SHARES]) > shares * n).any(axis=0)
     odd |= now["maximum"] <= now["minimum"]
     odd |= (n == 0) & (now["expected"] > 0)
     odd |= n < 0.75 * np.maximum(now["expected"], usual_n)
@@ -313,25 +315,24 @@ def _now(view: MetricsView, end: int, rows_a_day: int, before: FeedDays) -> tupl
     """
     days = max(-(-LEAST_ROWS // rows_a_day), 1)
     long = 24 * days
-    ends = end - 168 * np.arange(WEEKS, -1, -1)
-    sums = view.feed.stretches_by_place(ends[:, None] + np.array([-long, -6, 0]))
-    short, whole = ({name: values[part, -1] for name, values in sums.items()} for part in (0, 1))
+    stretch = end + np.array([[-long, -6, 0]])
+    newest = view.feed.stretches_by_place(stretch)
+    short, whole = ({name: values[part, 0] for name, values in newest.items()} for part in (0, 1))
     codes = np.zeros(len(short["n"]), dtype=np.int8)
     typical = before.typical
     odd = _odd(whole, days * before.usual_n, typical) | (short["maximum"] <= short["minimum"])
     odd |= (short["invalid"] > 0) | (short["maximum"] > 4.0 * before.top)
-    for name in ("negatives", "zeros", "duplicates", "late"):
-        odd |= short[name] > 0.2 * short["n"]
+    odd |= (np.array([short[name] for name in _SHARES]) > 0.2 * short["n"]).any(axis=0)
     odd |= short["total"] < 0.5 * typical * short["n"]
     chosen = odd.nonzero()[0]
     count = len(chosen)
     if count == 0:
         return codes, end - long
     # both stretches of all odd places are looked at in one go
-    both = {name: values[:, :, chosen].swapaxes(0, 1).reshape(len(ends), -1) for name, values in sums.items()}
+    weeks = view.feed.stretches_by_place(stretch - 168 * np.arange(WEEKS, 0, -1)[:, None])
     found = classify(
-        {name: values[-1] for name, values in both.items()},
-        {name: values[:-1] for name, values in both.items()},
+        {name: values[:, 0, chosen].reshape(-1) for name, values in newest.items()},
+        {name: values[:, :, chosen].swapaxes(0, 1).reshape(WEEKS, -1) for name, values in weeks.items()},
         settled=np.arange(2 * count) >= count,
         least_rows=np.repeat([LEAST_ROWS, min(LEAST_ROWS, rows_a_day)], count),
     )
@@ -343,8 +344,8 @@ def _now(view: MetricsView, end: int, rows_a_day: int, before: FeedDays) -> tupl
 
 def _last_settled(codes: NDArray[np.int8], edges: NDArray[np.int64], end: int) -> NDArray[np.int8]:
     """Return each place's code on the newest day whose truth should be complete."""
-    days = np.flatnonzero(edges[1:] <= end - 12)
-    return codes[:, days[-1]] if len(days) else np.zeros(len(codes), dtype=np.int8)
+    days = int(edges[1:].searchsorted(end - 12, side="right"))
+    return codes[:, days - 1] if days else np.zeros(len(codes), dtype=np.int8)
 
 
 def _state(
@@ -384,8 +385,10 @@ def _merged(stretches: list[tuple[int, int, int]]) -> tuple[tuple[int, int, int]
 
 def _pool(codes: NDArray[np.int8], faults: list[FeedFault]) -> str | None:
     """Name what is wrong with at least half of the places that were well in the last week or are in fault now."""
-    alive = max(int((codes[:, -7:] == 0).any(axis=1).sum()), len(faults), 1)
-    if not faults or len(faults) < POOL_SHARE * alive:
+    if not faults:
+        return None
+    alive = max(int((codes[:, -7:] == 0).any(axis=1).sum()), len(faults))
+    if len(faults) < POOL_SHARE * alive:
         return None
     kinds = [fault.kind for fault in faults]
     worst = max(sorted(set(kinds)), key=kinds.count)

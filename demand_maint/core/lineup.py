@@ -14,7 +14,7 @@ Rules
 """
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -30,12 +30,14 @@ from demand_maint.core.lineup_state import (
     REFERENCE,
     REGRET,
     SERVED,
+    Levels,
     LineUpState,
     N,
     Seat,
     dump,
     load,
 )
+from demand_maint.core.observation_events import is_uniform
 from demand_maint.core.records import MaturedBatch
 from demand_maint.core.sampling import DaySums, PairedDays
 from demand_maint.core.serving import NAIVE, Member, Place, ServingSnapshot
@@ -46,6 +48,9 @@ from demand_maint.core.weighing import SEED_DAYS, Weigher, regret
 __all__ = ["LineUp", "MemberStanding"]
 
 Floats = NDArray[np.float64]
+Chosen = slice | NDArray[np.intp]  # rows of a batch
+Tables = dict[int, NDArray[np.float32]]  # levels by the number of their snapshot
+UNKNOWN: Levels = ((), np.empty((0, 0), dtype=np.float32))
 WINDOW_DAYS = 36
 MAX_MEMBERS = 8
 MAX_SEATS = 12  # versions remembered, the naive among them
@@ -157,50 +162,64 @@ class LineUp:
         sane = np.isfinite(batch.actual) & np.isfinite(batch.served)
         # nothing has a truth before it happened: one stamp in the far future would age all evidence away
         sane &= ~(batch.slot > batch.observed_at + 86400.0)
-        if not sane.any():
+        if not sane.all():
+            batch = batch.take(sane)
+        if not len(batch):
             return
-        day = self._grid.day(batch.slot[sane])
-        place = batch.place[sane].astype(np.intp)
+        day, place = self._grid.day(batch.slot), batch.place.astype(np.intp)
         sums.grow(places=int(place.max()) + 1)
         position, inside = sums.place_in(day)
-        sums.too_old += int(len(day) - inside.sum())
-        if not inside.any():
-            return
-        oldest = int(day[inside].min())
+        if not inside.all():
+            sums.too_old += int(len(day) - inside.sum())
+            batch, day, position, place = batch.take(inside), day[inside], position[inside], place[inside]
+            if not len(batch):
+                return
+        oldest = int(day.min())
         sums.oldest_seen = oldest if sums.oldest_seen is None else min(sums.oldest_seen, oldest)
-        rows = np.flatnonzero(sane)[inside]
-        position, place = position[inside], place[inside]
-        actual, served = batch.actual[rows], batch.served[rows]
-        sums.add([SERVED], position, place, sign * np.stack([np.ones(len(rows)), np.abs(served - actual)])[:, :, None])
-        state.rows += len(rows)
-        for number in np.unique(batch.snapshot[rows]).tolist():
-            mine = np.flatnonzero(batch.snapshot[rows] == number)
-            for start in range(0, len(mine), ROWS_AT_ONCE):
-                here = mine[start : start + ROWS_AT_ONCE]
-                values, versions, levels = self._values(batch, rows[here], number, place[here])
-                self._score(versions, values, levels, position[here], place[here], actual[here], served[here], sign)
+        actual, served = batch.actual, batch.served
+        what = np.empty((2, len(batch), 1))
+        what[N], what[LOSS, :, 0] = sign, sign * np.abs(served - actual)
+        sums.add([SERVED], position, place, what)
+        state.rows += len(batch)
+        for here, columns, tables in self._alike(batch):
+            values, versions, levels = self._values(batch, here, columns, tables, place[here])
+            self._score(versions, values, levels, position[here], place[here], actual[here], served[here], sign)
+
+    def _alike(self, batch: MaturedBatch) -> Iterator[tuple[Chosen, tuple[int, ...], Tables]]:
+        """Rows whose snapshots have the same columns, these, and the levels by snapshot; no columns where none is known."""
+        for start in range(0, len(batch), ROWS_AT_ONCE):
+            here = slice(start, start + ROWS_AT_ONCE)
+            numbers = batch.snapshot[here]
+            found: dict[tuple[int, ...], Tables] = {}
+            for number in (numbers[:1] if is_uniform(numbers) else np.unique(numbers)).tolist():
+                columns, table = (self._state.levels_of(number) if batch.members.shape[1] else None) or UNKNOWN
+                found.setdefault(columns, {})[number] = table
+            for columns, tables in found.items():
+                yield np.isin(numbers, list(tables)).nonzero()[0] + start if len(found) > 1 else here, columns, tables
 
     def _values(
-        self, batch: MaturedBatch, rows: NDArray[np.intp], number: int, place: NDArray[np.intp]
+        self, batch: MaturedBatch, rows: Chosen, columns: tuple[int, ...], tables: Tables, place: NDArray[np.intp]
     ) -> tuple[Floats, tuple[int, ...], Floats]:
         """Raw values (n, K) of `rows`, whose they are, and the levels (n, K) that were in force."""
-        known = self._state.levels_of(number)
-        if known is None or batch.members.shape[1] == 0:
+        if not columns:
             return self._champion_values(batch, rows)
-        columns, table = known
         width = min(len(columns), batch.members.shape[1])
-        values = np.full((len(rows), len(columns)), np.nan)
-        values[:, :width] = batch.members[rows, :width]
+        values = np.empty((len(place), len(columns)))
+        values[:, :width], values[:, width:] = batch.members[rows, :width], np.nan
         if 0 in columns:
-            naive = columns.index(0)
-            values[:, naive] = np.where(np.isfinite(values[:, naive]), values[:, naive], batch.naive[rows])
-        return values, columns, table[np.minimum(place, len(table) - 1)].astype(np.float64)
+            naive = values[:, columns.index(0)]
+            np.copyto(naive, batch.naive[rows], where=~np.isfinite(naive))
+        levels = np.empty(values.shape)
+        for number, table in tables.items():
+            mine = batch.snapshot[rows] == number if len(tables) > 1 else slice(None)
+            levels[mine] = table[np.minimum(place[mine], len(table) - 1)]
+        return values, columns, levels
 
-    def _champion_values(self, batch: MaturedBatch, rows: NDArray[np.intp]) -> tuple[Floats, tuple[int, ...], Floats]:
+    def _champion_values(self, batch: MaturedBatch, rows: Chosen) -> tuple[Floats, tuple[int, ...], Floats]:
         """Rows without a line-up: the champion of each, and the naive."""
         version = batch.version[rows]
         versions = (*(int(v) for v in np.unique(version) if v), 0)
-        values = np.full((len(rows), len(versions)), np.nan)
+        values = np.full((len(version), len(versions)), np.nan)
         for column, number in enumerate(versions[:-1]):
             mine = version == number
             values[mine, column] = batch.predicted[rows][mine]
@@ -226,18 +245,17 @@ class LineUp:
         if len(seated) < len(versions):
             values, levels = values[:, seated], levels[:, seated]
         fine = np.isfinite(values)
-        counts = fine * sign
         value = values if fine.all() else np.where(fine, values, 0.0)
         served, actual = served[:, None], actual[:, None]
         fields = np.empty((FIELDS, *value.shape))
         fields[N] = 1.0
         fields[LOSS] = np.abs(value - actual)
         fields[REFERENCE] = np.abs(served - actual)
-        fields[REGRET] = regret(value, served, actual)
-        fields[CALIBRATED_REGRET] = regret(value * levels, served, actual)
+        fields[REGRET : CALIBRATED_REGRET + 1] = regret(np.stack([value, value * levels]), served, actual)
         fields[ACTUAL] = actual
         fields[FORECAST] = np.maximum(value, 0.0)
-        fields *= counts
+        if value is not values or sign < 0:
+            fields *= fine * sign
         self._state.sums.add([seats[versions[column]].slot for column in seated], position, place, fields)
 
     # --- feed faults ----------------------------------------------------------------------------------------------------
@@ -318,8 +336,10 @@ class LineUp:
             weights, levels = self._weigher.tables(members)
             ids = tuple(places)
             number = max(after, 0 if state.latest is None else state.latest.number) + 1
-            rows = [*range(len(ids)), -1]
-            made = ServingSnapshot(number, float(now), state.columns, members, ids, weights[rows], levels[rows])
+            if len(weights) > len(ids) + 1:
+                rows = [*range(len(ids)), -1]
+                weights, levels = weights[rows], levels[rows]
+            made = ServingSnapshot(number, float(now), state.columns, members, ids, weights, levels)
             state.remember(made, KEPT_LEVELS)
             return made
 

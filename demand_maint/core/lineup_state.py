@@ -24,6 +24,7 @@ __all__ = [
     "REFERENCE",
     "REGRET",
     "SERVED",
+    "Levels",
     "LineUpState",
     "N",
     "Seat",

@@ -1,6 +1,7 @@
 """Observations, and the batches in which the drain hands them on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,3 +50,7 @@ class MaturedBatch:
 
     def __len__(self) -> int:
         return len(self.slot)
+
+    def take(self, rows: NDArray[Any]) -> Self:
+        """Only these rows, given as positions or as a mask."""
+        return type(self)(*(getattr(self, column.name)[rows] for column in fields(self)))

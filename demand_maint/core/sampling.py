@@ -137,11 +137,6 @@ class DaySums:
         return np.arange(newest - self.days + 1, newest + 1, dtype=np.int64)
 
     @property
-    def ages(self) -> Floats:
-        """(D,) days back from the newest."""
-        return np.arange(self.days - 1, -1, -1, dtype=np.float64)
-
-    @property
     def span(self) -> float:
         """Days from the oldest row seen to the newest, both included."""
         if self.newest is None or self.oldest_seen is None:

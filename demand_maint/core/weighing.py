@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demand_maint.config import ServingConfig
-from demand_maint.core.calibration import LevelCalibration, discounts, effective_days
+from demand_maint.core.calibration import LevelCalibration, daily_discounts, discounts, effective_days
 from demand_maint.core.lineup_state import (
     ACTUAL,
     CALIBRATED_REGRET,
@@ -128,12 +128,12 @@ class Weigher:
     def regrets(self, members: tuple[Member, ...]) -> Regrets | None:
         """Regrets of all members; ``None`` where nothing was served wrongly yet."""
         sums = self.state.sums
-        decay = discounts(sums.ages, self.serving.half_life_days)
+        decay = daily_discounts(sums.days, self.serving.half_life_days)
         served = self._discounted(SERVED, LOSS)
         total = float(served.sum())
         if total <= TINY:
             return None
-        span = sums.ages < sums.span
+        span = slice(sums.days - int(sums.span), None)
         days = float(decay[span].sum())
         usual = SCATTER_DAYS * (USUAL_SCATTER * total / days) ** 2
         seats = [self.state.seats[member.version] for member in members]
@@ -154,7 +154,7 @@ class Weigher:
         seat = self.state.seats[version]
         if version == 0 or sums.newest is None:
             return np.ones(sums.places + 1)
-        weight = discounts(sums.ages, half_life)
+        weight = daily_discounts(sums.days, half_life)
         actual, forecast = weight @ (sums.data[seat.slot, [ACTUAL, FORECAST]] * sums.valid)
         seeded = len(seat.actual)
         age = max(sums.newest - seat.day, 0)
@@ -193,7 +193,7 @@ class Weigher:
     def _discounted(self, slot: int, field: int) -> Floats:
         """Discounted sum over days, (P,)."""
         sums = self.state.sums
-        weight = discounts(sums.ages, self.serving.half_life_days)
+        weight = daily_discounts(sums.days, self.serving.half_life_days)
         return np.asarray(weight @ (sums.data[slot, field] * sums.valid), dtype=np.float64)
 
 
