@@ -160,6 +160,7 @@ class Drain:
             unread(segment, dead=writer.dead)
             for writer in self.writers.known.values()
             for segment in writer.segments.values()
+            if not segment.over
         )
 
     def reread(self, *, blocks_only: bool = False, low: float = -np.inf, high: float = np.inf) -> Iterator[DrainedRows]:
@@ -198,8 +199,9 @@ class Drain:
 
     def _read_writer(self, writer: WriterState, stamp: float) -> Iterator[DrainedRows]:
         # blocks first: a record that is older than a block read here is read here too
+        wanted = (one for one in writer.segments.values() if not one.over)
         segments = sorted(
-            (one for one in writer.segments.values() if one.is_records or writer.dead or has_block(one.data, one.at)),
+            (one for one in wanted if one.is_records or writer.dead or has_block(one.data, one.at)),
             key=lambda one: (one.is_records, one.head.number),
         )
         before = [(segment, segment.progress()) for segment in segments]

@@ -116,16 +116,11 @@ class Writers:
         out: list[tuple[WriterState, Segment, bool]] = []
         for writer in self.known.values():
             dead = self.is_dead(writer)
-            # a spare may lie ahead: the lane is where the last block is
-            begun = [one.head.number for one in writer.segments.values() if has_block_begun(one)]
+            lane = _lane(writer)
             for segment in writer.segments.values():
-                at = segment.cursor.done
-                if segment.is_records:
-                    done = at >= segment.head.capacity and not segment.cursor.holes
-                else:
-                    done = segment.head.number < max(begun, default=-1) and not has_block(segment.data, segment.at)
                 # one that died a moment ago may have written more since it was read
-                out.append((writer, segment, done or (dead and not unread(segment, dead=True))))
+                done = _is_full(segment, lane) or (dead and not unread(segment, dead=True))
+                out.append((writer, segment, done))
         return out
 
     def forget(self, writer: WriterState, segment: Segment) -> None:
@@ -211,3 +206,18 @@ class Writers:
                 continue
             cursor = self._cursors.setdefault(path, SegmentCursor())
             writer.segments[path] = Segment(path, head, data, cursor)
+            lane = _lane(writer)
+            for segment in writer.segments.values():  # where there is a new one, others may have been filled
+                segment.over = _is_full(segment, lane) and not unread(segment, dead=True)
+
+
+def _lane(writer: WriterState) -> int:
+    """Number of the segment that blocks go into; a spare may lie ahead of where the last one is."""
+    return max((one.head.number for one in writer.segments.values() if has_block_begun(one)), default=-1)
+
+
+def _is_full(segment: Segment, lane: int) -> bool:
+    """Whether everything its writer will ever have put there has been read, as long as that one lives."""
+    if segment.is_records:
+        return segment.cursor.done >= segment.head.capacity and not segment.cursor.holes
+    return segment.head.number < lane and not has_block(segment.data, segment.at)

@@ -33,7 +33,6 @@ _CHUNK = 262_144
 _SAVED_BYTES_A_SECOND = 50_000
 _GENTLE_CHUNK = 4_096  # well under a millisecond with the interpreter held
 _PAUSE = 0.0005
-_FORGET_DAYS = 7  # in one go: it moves all that stays
 _SNAPSHOT = "metrics"
 _FORMAT = 3  # of the saved sums: another one is counted again from the rows; 3 has what was fresh in errors
 _log = get_logger("store")
@@ -291,13 +290,14 @@ class ObservationStore:
         newest = self.metrics.newest_slot
         if newest is None or self._buffer is None:
             return
-        edge = min(newest, now) - self.config.monitor.buffer_days * DAY
-        if edge - 2 * self.config.season_seconds <= self._buffer.floor + _FORGET_DAYS * DAY:
+        days = self.config.monitor.buffer_days
+        edge, at_once = min(newest, now) - days * DAY, max(days // 10, 1) * DAY  # since it moves all that stays
+        if edge - 2 * self.config.season_seconds <= self._buffer.floor + at_once:
             return
         floor = int(self.grid.day_start(self.grid.day(np.array([max(edge, 0)])))[0])
         # a reference of two seasons stays behind the window
         keep = floor - 2 * self.config.season_seconds
-        if keep > self._buffer.floor + _FORGET_DAYS * DAY:
+        if keep > self._buffer.floor + at_once:
             for name, number in self._buffer.drop_before(max(keep, 0)).items():
                 self.metrics.counts[name] += number
             self.metrics.compact(floor)

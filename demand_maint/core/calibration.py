@@ -94,7 +94,8 @@ class LevelCalibration:
         seen = forecast > 0
         average = total / max(int(seen.sum()), 1) / span
         prior = self.prior_days * average
-        weight = forecast + prior
-        own = np.divide(actual + prior * pooled, weight, out=np.full_like(forecast, pooled), where=weight > 0)
-        every = np.append(np.where(seen, own, pooled), pooled)
-        return np.clip(np.where(np.isfinite(every), every, 1.0), self.low, self.high)
+        every = np.empty(len(forecast) + 1)
+        every.fill(pooled)
+        np.divide(actual + prior * pooled, forecast + prior, out=every[:-1], where=seen)
+        every[~np.isfinite(every)] = 1.0
+        return np.minimum(np.maximum(every, self.low), self.high)

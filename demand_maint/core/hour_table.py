@@ -179,9 +179,7 @@ class HourTable:
         """Add `parts`, one value per cell; widen the `extremes`, one value per row."""
         self.changes += 1
         if cells.dense:
-            self._reserve(cells.hours, cells.width)
-            at = int(self.hours.searchsorted(cells.first))
-            rows = slice(at, at + len(cells.hours))
+            rows = self._rows_of(cells.hours, cells.width)
             self._changed[rows] = self.changes
             shape = (len(cells.hours), cells.width)
             if len(parts) > 1 and shape[0] * shape[1] <= _FEW:  # in one go: what a call costs is more than what it does
@@ -202,7 +200,8 @@ class HourTable:
                 self._data[rows, field, : cells.width] = table.reshape(shape)
                 self._totals[rows, field] = self._special[field].reduce(self._data[rows, field], axis=1)
             return
-        self._reserve(np.unique(cells.hours), cells.width)
+        self._widen(cells.width)
+        self._reserve(np.unique(cells.hours))
         hours = self.hours.searchsorted(cells.hours)
         self._changed[hours] = self.changes
         for name, part in parts.items():
@@ -235,8 +234,19 @@ class HourTable:
     def _fresh(self, hours: int, places: int) -> Floats:
         return self._clear(np.empty((hours, len(self.fields), places)))
 
-    def _reserve(self, hours: Ints, places: int) -> None:
-        """Make room for `hours` (unique, ascending) and at least `places` places."""
+    def _rows_of(self, hours: Ints, places: int) -> slice:
+        """Where the `hours`, one after the other, are for at least `places` places, with room made for those that are not."""
+        self._widen(places)
+        first, count, known = int(hours[0]), len(hours), self.hours
+        at = int(known.searchsorted(first))
+        # ascending and unique: where the ends are there, so is all between
+        if at + count > len(known) or known[at] != first or known[at + count - 1] != first + count - 1:
+            self._reserve(hours)
+            at = int(self.hours.searchsorted(first))
+        return slice(at, at + count)
+
+    def _widen(self, places: int) -> None:
+        """Make room for at least `places` places."""
         wide = self._data.shape[2]
         if places > wide:
             wide = max(places, wide + wide // 2, 8)
@@ -245,6 +255,9 @@ class HourTable:
             self._data = grown
         if places > self.places:
             self.places, self._forgot = places, self.changes  # every block has another shape
+
+    def _reserve(self, hours: Ints) -> None:
+        """Make room for `hours` (unique, ascending)."""
         if not len(hours):
             return
         known, count = self.hours, len(hours)

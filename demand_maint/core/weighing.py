@@ -110,17 +110,15 @@ class Weigher:
     def weights(self, members: tuple[Member, ...]) -> Floats:
         """Weights (P + 1, M): the champion alone while warming up or where nothing is known."""
         serving, sums = self.serving, self.state.sums
-        champion_only = np.zeros((sums.places + 1, len(members)))
-        champion_only[:, 0] = 1.0
-        if sums.span <= serving.warm_up_days:
-            return champion_only
-        regrets = self.regrets(members)
+        regrets = self.regrets(members) if sums.span > serving.warm_up_days else None
+        every = np.zeros((sums.places + 1, len(members)))
         if regrets is None:
-            return champion_only
+            every[:, 0] = 1.0
+            return every
         count = self._discounted(SERVED, N)
         prior = serving.prior_days * count.mean() / max(effective_days(sums.span, serving.half_life_days), 1.0)
         trust = np.divide(count, count + prior, out=np.zeros_like(count), where=count > 0)[:, None]
-        every = np.vstack([trust * regrets.own + (1 - trust) * regrets.pool, regrets.pool])
+        every[:-1], every[-1] = trust * regrets.own + (1 - trust) * regrets.pool, regrets.pool
         every *= np.maximum(serving.sharpness / regrets.error, LEAST)
         weights = np.exp(every.min(axis=1, keepdims=True) - every)
         return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float64)
