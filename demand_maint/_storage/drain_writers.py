@@ -182,7 +182,7 @@ class Writers:
 
     def look_into(self, writer: WriterState) -> None:
         """Map segments that are new, and notice those that are gone."""
-        directory = f"{JOURNAL}/{writer.name}"
+        directory, known = f"{JOURNAL}/{writer.name}", len(writer.segments)
         names = self._door.listdir(directory)
         there = {f"{directory}/{name}" for name in names}
         self._gone -= there
@@ -206,13 +206,14 @@ class Writers:
                 continue
             cursor = self._cursors.setdefault(path, SegmentCursor())
             writer.segments[path] = Segment(path, head, data, cursor)
+        if len(writer.segments) > known:  # where there is a new one, others may have been filled
             lane = _lane(writer)
-            for segment in writer.segments.values():  # where there is a new one, others may have been filled
+            for segment in writer.segments.values():
                 segment.over = _is_full(segment, lane) and not unread(segment, dead=True)
 
 
 def _lane(writer: WriterState) -> int:
-    """Number of the segment that blocks go into; a spare may lie ahead of where the last one is."""
+    """Return the number of the segment that blocks go into; a spare may lie ahead of where the last one is."""
     return max((one.head.number for one in writer.segments.values() if has_block_begun(one)), default=-1)
 
 

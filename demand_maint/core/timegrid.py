@@ -28,12 +28,14 @@ class TimeGrid:
     [1467878400]
     """
 
-    __slots__ = ("_utc", "step", "zone")
+    __slots__ = ("_stretch", "_utc", "step", "zone")
 
     def __init__(self, zone: str, step: int) -> None:
         self.zone = zone
         self.step = step
         self._utc = zone == "UTC"
+        # the newest moments from and up to which one offset was found to hold, and that; one value, since others may be asking
+        self._stretch = (0, 0, 0)
 
     def local(self, epochs: Any) -> Seconds:
         """Wall-clock seconds of `epochs` (any shape)."""
@@ -45,6 +47,9 @@ class TimeGrid:
         wall = np.asarray(local, dtype=np.int64)
         if self._utc or wall.size == 0:
             return wall
+        one = self._one_offset(int(wall.min()) - DAY, int(wall.max()) + DAY)
+        if one is not None:
+            return wall - one
         # An offset is right where it maps back to itself; try the one before the nearest change first, so the first wins.
         before = self._offsets(wall - DAY)
         early = wall - before
@@ -75,7 +80,10 @@ class TimeGrid:
 
     def day_of(self, epoch: float) -> int:
         """Local calendar day of one moment (quicker than `day` for one)."""
-        return int(epoch // DAY) if self._utc else int(self.day(np.array([epoch]))[0])
+        if self._utc:
+            return int(epoch // DAY)
+        one = self._one_offset(int(epoch // 1), int(epoch // 1))
+        return int(epoch // 1 + one) // DAY if one is not None else int(self.day(np.array([epoch]))[0])
 
     def day_start(self, days: Any) -> Seconds:
         """Epoch second at which each local calendar day begins."""
@@ -84,8 +92,24 @@ class TimeGrid:
     def _offsets(self, epochs: Seconds) -> Seconds:
         if epochs.size == 0:
             return epochs
-        starts, offsets = _table(self.zone, _year(int(epochs.min())) - 1, _year(int(epochs.max())) + 1)
+        oldest, newest = int(epochs.min()), int(epochs.max())
+        one = self._one_offset(oldest, newest)
+        if one is not None:
+            return np.asarray(one)
+        starts, offsets = _table(self.zone, _year(oldest) - 1, _year(newest) + 1)
         return offsets[np.maximum(starts.searchsorted(epochs, side="right") - 1, 0)]
+
+    def _one_offset(self, oldest: int, newest: int) -> int | None:
+        """Return the offset that holds from one moment to another, ``None`` where it changes between them."""
+        begin, end, offset = self._stretch
+        if begin <= oldest and newest < end:
+            return offset
+        starts, offsets = _table(self.zone, _year(oldest) - 1, _year(newest) + 1)
+        at = int(starts.searchsorted(oldest, side="right"))
+        if not 0 < at < len(starts) or newest >= starts[at]:
+            return None
+        self._stretch = int(starts[at - 1]), int(starts[at]), int(offsets[at - 1])
+        return self._stretch[2]
 
 
 def _year(epoch: int) -> int:

@@ -38,6 +38,17 @@ def test_local_and_back_takes_the_first_of_a_repeated_hour(zone: str, moment: in
     assert grid.epoch([wall]).tolist() == [expected]
 
 
+@given(st.sampled_from(ZONES), st.lists(st.lists(epochs, min_size=1, max_size=3), min_size=2, max_size=12))
+def test_what_was_asked_before_changes_no_answer(zone: str, asked: list[list[int]]) -> None:
+    """A grid that has been asked about other times says what one says that is asked for the first time."""
+    grid = TimeGrid(zone, 86400)
+    for moments in asked:
+        fresh = TimeGrid(zone, 86400)
+        assert grid.day_of(moments[0]) == fresh.day_of(moments[0])
+        assert grid.floor(moments).tolist() == fresh.floor(moments).tolist()
+        assert grid.day_start(grid.day(moments)).tolist() == fresh.day_start(fresh.day(moments)).tolist()
+
+
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("step", [60, 900, 1800, 3600, 86400])
 @given(moment=epochs)
