@@ -48,6 +48,12 @@ LEAST_ROWS = 6
 UNIT_FACTOR = 5.0
 #: Shares of the rows below which such rows are nothing to look into.
 _SHARES = {"negatives": 0.2, "zeros": 0.5, "duplicates": 0.5, "late": 0.6}
+#: Zeros are a fault where, by the usual share of them, their chance is below exp(-9.2), one in ten thousand.
+EVIDENCE = 9.2
+#: Customers that a stretch usually has, at the least, where a large factor is no single group of them.
+LEAST_CUSTOMERS = 4.0
+#: A peak so many times the usual one is none of demand's, however few the customers.
+BEYOND = 25.0
 _NOTHING = {"minimum": float("inf"), "maximum": float("-inf")}
 #: Share of the places in fault from which the pool is.
 POOL_SHARE = 0.5
@@ -216,11 +222,10 @@ def classify(
     with np.errstate(all="ignore"):
         filled = past["n"] > 0
         usual = _usual(past, filled)
-        usual_n, usual_mean, usual_zeros = usual["n"], usual["total"], usual["zeros"]
+        usual_n, zeros = usual["n"], _usual_zeros(past)
         known = np.isfinite(usual_n)
         usual_flat = (filled & (past["maximum"] <= past["minimum"])).any(axis=0)
         usual_low = np.where(filled, past["negatives"], np.inf).min(axis=0)
-        factor = recent["total"] / n / usual_mean
         enough = n >= least_rows
         wanted = np.where(expected > 0, expected, np.where(known, usual_n, 0.0))
         flat = (n >= LEAST_ROWS) & (recent["maximum"] <= recent["minimum"])
@@ -234,9 +239,12 @@ def classify(
             & (known | (expected >= LEAST_ROWS)),
             "invalid": (recent["invalid"] >= 3) & (recent["invalid"] > 0.2 * (n + recent["invalid"])),
             "negative": enough & (recent["negatives"] > 0.2 * n) & ~(usual_low > 0),
-            "unit": enough & known & (usual_mean > 0) & _other_unit(recent, usual["maximum"], factor),
+            "unit": enough & known & _other_unit(recent, past, usual, zeros, settled),
             "constant": flat & (recent["maximum"] != 0) & ~usual_flat,
-            "zeros": enough & (recent["zeros"] > np.maximum(0.5, 3.0 * usual_zeros) * n) & known & (usual_zeros < 0.25),
+            "zeros": enough
+            & known
+            & (recent["zeros"] > 0.5 * n)
+            & (n * _divergence(recent["zeros"] / n, zeros) > EVIDENCE),
             "missing": settled & (wanted >= least_rows) & known & (cover < 0.5 * usual_cover),
             "duplicates": enough & (recent["duplicates"] > 0.5 * n) & ~(usual["duplicates"] > 0.25),
             "late": enough & (recent["late"] > 0.6 * n) & ~(usual["late"] > 0.3),
@@ -249,7 +257,7 @@ def classify(
 
 def _usual(past: dict[str, Floats], filled: NDArray[np.bool_]) -> dict[str, Floats]:
     """Return medians over the weeks of rows, of figures per row, of the highest value and of the share that came; NaN where unknown."""
-    per_row = ("total", "zeros", "late", "duplicates")
+    per_row = ("total", "late", "duplicates")
     figures = np.array([past["n"], past["maximum"], past["n"] / past["expected"], *(past[name] for name in per_row)])
     figures[3:] /= past["n"]
     figures[:, ~filled] = np.nan
@@ -257,18 +265,50 @@ def _usual(past: dict[str, Floats], filled: NDArray[np.bool_]) -> dict[str, Floa
     return dict(zip(("n", "maximum", "cover", *per_row), _median(figures), strict=True))
 
 
-def _other_unit(recent: dict[str, Floats], usual_top: Floats, factor: Floats) -> NDArray[np.bool_]:
-    """Whether the level moved by a large factor and the extremes moved with it, as demand's own peaks do not."""
-    top = recent["maximum"] / usual_top
-    up = (factor >= UNIT_FACTOR) & (top >= UNIT_FACTOR)
-    down = (
-        (factor <= 1 / UNIT_FACTOR)
-        & (top <= 1 / UNIT_FACTOR)
-        & (usual_top >= 10.0)
-        & (recent["zeros"] < 0.5 * recent["n"])
-    )
-    huge = (recent["maximum"] >= 8.0 * usual_top) & (factor >= 3.0)
-    moved: NDArray[np.bool_] = (up | down | huge) & np.isfinite(usual_top)
+def _usual_zeros(past: dict[str, Floats]) -> Floats:
+    """Return the share of zeros in the weeks before, a little more than was seen; without the week that has the most, if others are there."""
+    n, zeros = past["n"], past["zeros"]
+    worst = zeros.argmax(axis=0)[None]
+    kept = (np.arange(len(n)).reshape(-1, *[1] * (n.ndim - 1)) != worst) | ((n > 0).sum(axis=0) < 2)
+    share: Floats = ((zeros * kept).sum(axis=0) + 0.5) / ((n * kept).sum(axis=0) + 1.0)
+    return share
+
+
+def _second_highest(values: Floats) -> Floats:
+    """Return the second highest of the weeks, or the only one: last week may have been at fault already."""
+    ordered = np.sort(values, axis=0)
+    second: Floats = np.where(np.isfinite(ordered[-2]), ordered[-2], ordered[-1]) if len(ordered) > 1 else ordered[-1]
+    return second
+
+
+def _divergence(share: Floats, usual: Floats) -> Floats:
+    """Return how far a share lies above the usual one (Kullback-Leibler), 0 below: n times that bounds the log of its chance (Chernoff)."""
+    share = np.clip(share, usual, 1.0)
+    rest = np.where(share < 1.0, (1.0 - share) * np.log((1.0 - share) / (1.0 - usual)), 0.0)
+    apart: Floats = share * np.log(share / usual) + rest
+    return apart
+
+
+def _other_unit(
+    recent: dict[str, Floats],
+    past: dict[str, Floats],
+    usual: dict[str, Floats],
+    zeros: Floats,
+    settled: NDArray[np.bool_] | bool,
+) -> NDArray[np.bool_]:
+    """Whether the level moved by a large factor and the extremes moved with it, as demand's own peaks do not.
+
+    A storm or a holiday may take most of a morning's demand; only a whole day tells a smaller unit. Where few come, one group of
+    customers is a large factor; how many come is told by the share of hours in which nobody does, whatever the unit.
+    """
+    n, top, high = recent["n"], recent["maximum"], _second_highest(past["maximum"])
+    factor = recent["total"] / n / usual["total"]
+    many = (-n * np.log(zeros) >= LEAST_CUSTOMERS) | (top >= BEYOND * high)
+    up = (factor >= UNIT_FACTOR) & (top >= UNIT_FACTOR * high)
+    huge = (factor >= 3.0) & (top >= 8.0 * high)
+    down = (factor <= 1 / UNIT_FACTOR) & (UNIT_FACTOR * top <= usual["maximum"])
+    down &= settled & (usual["maximum"] >= 10.0) & (recent["zeros"] < 0.5 * n)
+    moved: NDArray[np.bool_] = ((many & (up | huge)) | down) & (usual["total"] > 0) & np.isfinite(usual["maximum"])
     return moved
 
 
