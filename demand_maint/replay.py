@@ -45,7 +45,9 @@ YEAR = 365 * DAY
 LOOK_SECONDS = 0.2
 KNOWN_SHARE = 0.02
 MAX_POLICY_DAYS = 740
-SCRATCH_BYTES = 2 << 30
+#: Bytes of a row in a root beside its features, and the share of the free memory that roots may take.
+ROW_BYTES = 160
+MEMORY_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,11 +221,11 @@ def replay(
     configs = {policy.name: policy_config(base, policy) for policy in chosen}
     table, facts = _table(history, base, train_until, until, columns, root)
     with ExitStack() as stack:
-        folder = (
-            Path(out)
-            if out is not None
-            else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demand-replay-", dir=_scratch())))
-        )
+        if out is not None:
+            folder = Path(out)
+        else:
+            scratch = scratch_folder(len(chosen) * len(table) * (ROW_BYTES + 4 * len(table.names)))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demand-replay-", dir=scratch)))
         first = _first_champion(table, base, folder, jobs) if any(policy.models for policy in chosen) else None
         stop = threading.Event()
         runs = [
@@ -251,13 +253,14 @@ def replay(
     return ReplayReport(history=facts, policies=results, data=data, report=page)
 
 
-def _scratch() -> str | None:
-    """Memory rather than a disk for roots that nobody keeps, where there is plenty."""
+def scratch_folder(size: int) -> str | None:
+    """Memory rather than a disk for `size` bytes of roots that nobody keeps, where there is plenty."""
     memory = Path("/dev/shm")  # noqa: S108  # a private folder is made inside
     try:
-        return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > SCRATCH_BYTES else None
+        free = shutil.disk_usage(memory).free if memory.is_dir() else 0
     except OSError:
         return None
+    return str(memory) if size < MEMORY_SHARE * free else None
 
 
 def _configured(config: Config, horizon: str | None, step: str | None) -> Config:

@@ -1,7 +1,9 @@
 """What a replay is made of: policies by name, the table of rows, the figures."""
 
 import io
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -14,7 +16,7 @@ from demand_maint.core.replay_result import PolicyResult, rolling_error, score, 
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.errors import ConfigError, InsufficientDataError
 from demand_maint.features import load_builder, seasonal_naive
-from demand_maint.replay import find_policy, replay
+from demand_maint.replay import find_policy, replay, scratch_folder
 from demand_maint.replay_life import LifeEvent
 from demand_maint.replay_table import table_of
 from demand_maint.replay_words import ProgressLine, event_line
@@ -230,3 +232,11 @@ def test_the_progress_line_gives_way_to_events() -> None:
         line(float(share), 200.0)
     assert len(plain.getvalue().splitlines()) == 1
     assert "\r" not in plain.getvalue()
+
+
+def test_large_roots_go_to_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody keeps lies in memory only where it takes little of what is free: the rest of the machine needs it too."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4 << 30))
+    monkeypatch.setattr(Path, "is_dir", lambda self: True)
+    assert scratch_folder(1 << 29) == "/dev/shm"
+    assert scratch_folder(1 << 31) is None
