@@ -32,10 +32,13 @@ class DrainNotes:
         """Remember which rows were read when, as far as that does not stand beside the segment already."""
         if not segment.stamps:
             self.read_into(segment)
-        for span in spans:
-            new = [(start, end, stamp, since) for start, end in gaps(segment.stamps, *span)]
+        for first, last in spans:
+            # mostly behind all that was noted, which then need not be gone through
+            missing = [(first, last)] if first >= segment.noted else gaps(segment.stamps, first, last)
+            new = [(start, end, stamp, since) for start, end in missing]
             segment.stamps += new
             segment.unnoted += new
+            segment.noted = max(segment.noted, last)
 
     def write_down(self, segment: Segment) -> None:
         """Append what was remembered and does not stand there yet."""
@@ -51,6 +54,7 @@ class DrainNotes:
         """Take over what stands beside a segment."""
         noted = [(note.start, note.end, note.read, note.before) for note in self.read(segment.path)]
         segment.stamps = noted + segment.unnoted
+        segment.noted = max((end for _, end, *_ in segment.stamps), default=0)
 
     def read(self, path: str) -> list[Note]:
         """Return what stands beside a segment."""

@@ -108,6 +108,8 @@ class Segment:
     times: list[Span] = field(default_factory=list)
     # spans that were read and are not written down yet
     unnoted: list[Span] = field(default_factory=list)
+    # from here on nothing is noted
+    noted: int = 0
     # all that will ever be in it has been read, so a drain need not look into it
     over: bool = False
 

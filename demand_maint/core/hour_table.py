@@ -16,6 +16,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _LEAST_HOURS = 32
 _FEW = 4096  # cells
+_MANY = 512  # rows from which on it pays to look for rounds
 _SPARSE = 4  # rows that touch this many times more cells than they are many are summed cell by cell
 
 
@@ -43,7 +44,7 @@ class Cells:
             self.hours = np.arange(self.first, last + 1)
             self._length = count * self.width
             self.places: Ints | None = None
-            if in_order:
+            if in_order and (rhythm is not None or self.rows >= _MANY):
                 begins = np.searchsorted(slots, self.hours[1:] * HOUR)
                 if rhythm is not None:
                     begins = begins * len(places) - rhythm.begun

@@ -171,7 +171,7 @@ class Mixer:
     place: a calibrated member costs nothing at all when predicting.
     """
 
-    __slots__ = ("_pairs", "gains", "index", "needs", "shares", "snapshot")
+    __slots__ = ("_pairs", "gains", "index", "shares", "snapshot")
 
     def __init__(self, snapshot: ServingSnapshot) -> None:
         self.snapshot = snapshot
@@ -179,8 +179,6 @@ class Mixer:
         self.gains, self.shares = _fold(snapshot)
         # by code, (factor, weight) of each column, for single rows
         self._pairs: dict[int, list[tuple[float, float]]] = {}
-        # a column nobody's forecast uses need not be there to serve, only to be scored
-        self.needs: tuple[bool, ...] = tuple(bool(used) for used in (self.shares != 0).any(axis=0))
 
     def mix(self, codes: Codes, raw: Values) -> Floats:
         """Return served values (n,) of raw values (n, K); a NaN leaves the average for its row, NaN where nobody is left."""
