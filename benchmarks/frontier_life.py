@@ -26,6 +26,8 @@ from demand_maint.core.cycle import (
     Train,
     maintenance_cycle,
 )
+from demand_maint.core.doubt import UsualHours, doubts, feed_window
+from demand_maint.core.feed import FeedDays, feed_state
 from demand_maint.core.feed_sums import FeedSums
 from demand_maint.core.health import assess
 from demand_maint.core.ledger import DriftSeen, LedgerFacts, MaintenanceLedger, Settled, Started
@@ -42,8 +44,10 @@ from demand_maint.core.roster import (
     first_line_up,
     versions_of,
 )
+from demand_maint.core.row_state import joined_batches
 from demand_maint.core.serving import Mixer, ServingSnapshot
 from demand_maint.core.versions import Commit
+from demand_maint.core.view import DAY, HOUR
 
 __all__ = ["Life"]
 
@@ -83,6 +87,7 @@ class Life:
         ]  # fmt: skip
         self.snapshot: ServingSnapshot | None = None
         self.pending: MaturedBatch | None = None
+        self.known: list[MaturedBatch] = []
 
     def live(self) -> "Life":
         """From the first day to the last."""
@@ -91,6 +96,7 @@ class Life:
             if self.pending is not None:
                 self._learn(self.pending)
             self._check(day, now)
+            self._watch_feed(now)
             self._publish(now)
             self._predict(day)
         return self
@@ -112,6 +118,26 @@ class Life:
         self.view.feed.count("expected", rows.place, rows.slot)
         self.view.newest = float(rows.slot.max())
         self.line_up.update(rows)
+        self.known.append(rows)
+
+    def _watch_feed(self, now: float) -> None:
+        """Leave out of weights and levels what the feed does not vouch for, as the monitor does."""
+        view, grid = self.view, self.stream.grid
+        days = FeedDays(view, now)
+        if view.newest is None or not len(days):
+            return
+        end = int(view.newest // HOUR) + 1
+        begin = int(grid.day_start(grid.day(np.array([(end - 1) * HOUR])))[0]) // HOUR
+        usual = UsualHours(view, begin - feed_window(DAY // grid.step), begin + 26, days.typical)
+        state = feed_state(view, now, self.config.horizon_seconds, days)
+        doubt = doubts(view, usual, state, end, codes={place: code for code, place in enumerate(view.places)})
+        self.happened["days with truth in doubt"] += bool(doubt.since)
+        self.happened["days with faults"] += bool(doubt.faults)
+        self.line_up.suspend(doubt, self._known_rows)
+
+    def _known_rows(self, first: int, end: int) -> MaturedBatch:
+        rows = joined_batches([rows for rows in self.known if rows.slot[0] < end and rows.slot[-1] >= first])
+        return rows or self.known[-1].take(np.zeros(0, dtype=np.intp))
 
     def _publish(self, now: float) -> None:
         if self.config.serving.serve != "mixture":

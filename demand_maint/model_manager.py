@@ -265,7 +265,7 @@ class HybridModelManager:
         ledger = situation.ledger.after(DriftSeen(drifting=health.status in {"degraded", "critical"}), now)
         self._keep(ledger, before)
         situation = structs.replace(situation, ledger=ledger)
-        self.monitor.suspend(health.feed_faults)
+        self.monitor.watch_feed(always=True)
         decision = _forced(force, situation) if force is not None else decide(situation, self.rules)
         self.decisions.append(decision.as_record(now))
         self._decision, self._health = decision, health

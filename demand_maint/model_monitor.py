@@ -32,13 +32,13 @@ from demand_maint._storage.tabular import many_columns
 from demand_maint.clock import Clock, SystemClock
 from demand_maint.config import Config, load_config
 from demand_maint.core.baseline import due_refresh
-from demand_maint.core.feed import FeedFault
 from demand_maint.core.feed_sums import FeedSums
 from demand_maint.core.health import DailyState, HealthReport, window_health
 from demand_maint.core.lineup import LineUp
 from demand_maint.core.live_metrics import Tracker
 from demand_maint.core.metrics import HourlySums
 from demand_maint.core.naive_view import NaiveView
+from demand_maint.core.records import MaturedBatch
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import Baseline
 from demand_maint.errors import ClosedError, InsufficientDataError
@@ -359,19 +359,16 @@ class ModelMonitor:
                 raise InsufficientDataError(len(rows), min_samples)
             return rows.sort("timestamp", "place_id")
 
-    def suspend(self, faults: Sequence[FeedFault]) -> None:
-        """Leave these places out of calibration, weights and training data until called without them."""
+    def watch_feed(self, *, always: bool = False) -> None:
+        """Leave what is broken, or may turn out to be, out of calibration and weights; where these are due, or `always`."""
         with self._state:
-            codes = self._store.drain_reader.known_codes
-            self.line_up.suspend({codes[fault.place]: fault.since for fault in faults if fault.place in codes})
-
-    def watch_feed(self) -> None:
-        """Look at the feed before weights and levels are renewed, and suspend where it is broken: the next check may be hours away."""
-        with self._state:
-            self._opened()
-            now = self.clock.now()
-            if self.line_up.due(now):
-                self.suspend(self._daily_state(self._judged(), now).feed.faults)
+            store, now = self._opened(), self.clock.now()
+            if not (self.config.policy.feed_fault_guard and (always or self.line_up.due(now))):
+                return
+            state = self._daily_state(self._judged(), now).feed
+            doubt = self._whole_days.doubt(self, state, now, store.drain_reader.known_codes)
+            if doubt is not None and self.line_up.suspend(doubt, self._known_rows):
+                self._renew_view(changed=True)
 
     def verify(self) -> list[str]:
         """Check every sealed file and every drained block; what is damaged is set aside and named."""
@@ -438,7 +435,10 @@ class ModelMonitor:
         store = self._store
         if store.loaded and (changed or self._viewed != store.metrics.generation):
             self._viewed = store.metrics.generation
-            self._view = NaiveView(store.buffer, store.drain_reader.known_codes)
+            self._view = NaiveView(store.buffer, store.drain_reader.known_codes, self.line_up.left_out)
+
+    def _known_rows(self, start: int, end: int) -> MaturedBatch:
+        return self._store.buffer.rows(start, end)
 
     def set_baseline_source(self, source: Callable[[], tuple[int | None, float | None, Baseline | None]]) -> None:
         """Judge by ``(champion, since, baseline)`` of `source` instead of the registry's newest commit."""

@@ -348,8 +348,10 @@ class _Parts:
         self.monitor.journal.set_version(self.handle.version, self.table.names)
 
     def _naive(self, places: Any, slots: Any) -> Floats:
-        del places, slots
         first, end = self.ahead.at
+        if self.monitor.line_up.left_out:  # what was broken a season ago forecasts nothing
+            return self.monitor.naive(self.table.place[first:end], self.table.slot[first:end])
+        del places, slots
         return self.table.naive[first:end]
 
     def learn(self, first: int, end: int) -> None:

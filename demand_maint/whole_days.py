@@ -1,18 +1,23 @@
 """What whole days say of the champion and of the truth, kept for as long as it is true."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from demand_maint.config import Config
-from demand_maint.core.feed import FeedDays
+from demand_maint.core.doubt import Doubt, UsualHours, doubts, feed_window
+from demand_maint.core.feed import FeedDays, FeedState
 from demand_maint.core.health import DailyState, DayMemory, daily_state
 from demand_maint.core.live_metrics import LiveMetrics
 from demand_maint.core.timegrid import TimeGrid
-from demand_maint.core.view import MetricsView
+from demand_maint.core.view import DAY, HOUR, MetricsView, PlaceId
 from demand_maint.judged import Judged
 
 __all__ = ["WholeDays"]
+
+#: Hours of a day on which clocks are put back, and some.
+LONGEST_DAY = 26
 
 
 class WholeDays:
@@ -29,6 +34,7 @@ class WholeDays:
         self._memory = DayMemory()
         self._truth: tuple[Any, FeedDays | None] = (None, None)
         self._judged: tuple[Any, Any, DailyState | None] = (None, None, None)
+        self._usual: tuple[Any, UsualHours | None] = (None, None)
 
     def state(self, view: MetricsView, metrics: LiveMetrics, judge: Judged, now: float) -> DailyState:
         """Return what the whole days before `now` say; `metrics` tells which of them have changed."""
@@ -53,6 +59,22 @@ class WholeDays:
             )
             self._judged = (key, looked, kept)
         return kept
+
+    def doubt(self, view: MetricsView, state: FeedState, now: float, codes: Mapping[PlaceId, int]) -> Doubt | None:
+        """Return what of the truth is not to be counted, by what the feed showed; ``None`` where there is no truth."""
+        newest, truth = view.newest, self._truth[1]
+        if newest is None or truth is None or not len(truth):
+            return None
+        end = min(int(newest // HOUR), int(now // HOUR)) + 1
+        day = self._grid.day_of((end - 1) * HOUR)
+        key = (day, len(truth.typical))
+        before, usual = self._usual
+        if usual is None or before != key:
+            begin = int(self._grid.day_start(np.array([day]))[0]) // HOUR
+            reach = feed_window(max(DAY // self._grid.step, 1))
+            usual = UsualHours(view, begin - reach, begin + LONGEST_DAY, truth.typical)
+            self._usual = (key, usual)
+        return doubts(view, usual, state, end, codes=codes)
 
     def _truth_of_days(self, view: MetricsView, metrics: LiveMetrics, today: int, now: float) -> FeedDays:
         key = (metrics.past_truths, metrics.feed.places, today)

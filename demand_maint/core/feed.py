@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from demand_maint.core.view import DAY, HOUR, Floats, MetricsView, PlaceId, local_days
 
-__all__ = ["FAULTS", "FeedDays", "FeedFault", "FeedState", "classify", "feed_state"]
+__all__ = ["ARRIVAL", "FAULTS", "FeedDays", "FeedFault", "FeedState", "classify", "feed_state"]
 
 #: Kinds by code, the graver first where two apply; 0 is a healthy feed.
 FAULTS: tuple[str, ...] = (
@@ -39,6 +39,8 @@ _WORDS = {
     "duplicates": "the same rows again and again",
     "late": "most of the truth comes after the horizon",
 }
+#: Kinds whose values are right, as far as they come: they may count, while the place is not judged.
+ARRIVAL = frozenset({"silent", "missing", "late"})
 #: Days whose rows can be taken out of the judgement again.
 FEED_DAYS = 35
 WEEKS = 4
@@ -87,12 +89,15 @@ class FeedState(Struct, frozen=True, kw_only=True):
         Places in fault now.
     excluded
         ``(place code, first hour, end hour)`` of every faulty stretch of the last weeks.
+    wrong
+        The same of whole days whose values are wrong, not only late or few.
     pool
         What is wrong with all of the truth, ``None`` where nothing is.
     """
 
     faults: tuple[FeedFault, ...] = ()
     excluded: tuple[tuple[int, int, int], ...] = ()
+    wrong: tuple[tuple[int, int, int], ...] = ()
     pool: str | None = None
 
     @property
@@ -400,6 +405,11 @@ def _state(
     excluded = [
         (int(place), int(edges[day]), int(edges[day + 1])) for place, day in zip(*np.nonzero(codes), strict=True)
     ]
+    wrong = [
+        stretch
+        for stretch, code in zip(excluded, codes[codes > 0].tolist(), strict=True)
+        if FAULTS[code] not in ARRIVAL
+    ]
     faults: list[FeedFault] = []
     stretches = _merged(excluded)
     for place in np.flatnonzero(current).tolist():
@@ -409,7 +419,7 @@ def _state(
         excluded.append((place, start, int(now // HOUR) + 1))
         faults.append(FeedFault(place=view.places[place], kind=name, since=float(since * HOUR), detail=_WORDS[name]))
     pool = f"no truth at all for {silent_for / HOUR:.0f} hours" if silent_for is not None else _pool(codes, faults)
-    return FeedState(faults=tuple(faults), excluded=_merged(excluded), pool=pool)
+    return FeedState(faults=tuple(faults), excluded=_merged(excluded), wrong=_merged(wrong), pool=pool)
 
 
 def _merged(stretches: list[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:

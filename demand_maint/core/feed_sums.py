@@ -145,6 +145,18 @@ class FeedSums:
                         extreme.reduce(rows[:, field], axis=0, out=here[field])
         return {name: out[:, :, i] for i, name in enumerate(FEED_FIELDS)}
 
+    def hours(self, first: int, end: int) -> dict[str, NDArray[np.float64]]:
+        """Each figure of each hour from `first` until `end`; arrays of shape (hours, P)."""
+        table = self._table
+        span = table.span(first, end)
+        out = table.data[span]
+        if span.stop - span.start < end - first:  # hours that hold nothing
+            out = np.zeros((end - first, len(FEED_FIELDS), table.places))
+            for name, nothing in (("minimum", np.inf), ("maximum", -np.inf)):
+                out[:, FEED_FIELDS.index(name)] = nothing
+            out[table.hours[span] - first] = table.data[span]
+        return {name: out[:, i] for i, name in enumerate(FEED_FIELDS)}
+
     @property
     def places(self) -> int:
         """Places there are figures of, by code."""

@@ -9,18 +9,21 @@ Rules
 2. A member is measured against what was served on the very rows it predicted; a missing value costs it nothing.
 3. A newcomer starts beside what is served, behind it where its own out-of-sample figures are worse; its levels start from its own
    out-of-sample sums.
-4. A suspended place (feed fault) keeps the weights and levels it had before the fault; its truth since then counts nowhere.
+4. A suspended place (feed fault) keeps the weights and levels it had before the fault. Its truth from the fault's first hour on
+   counts nowhere, and truth that may turn out to be faulty does not count yet: the sums are always those of the other rows alone.
 5. Weights and levels change at most once an hour, all at once, as a numbered snapshot.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from demand_maint.config import ServingConfig
+from demand_maint.core.doubt import Doubt
+from demand_maint.core.left_out import FOR_EVER, Stretch
 from demand_maint.core.lineup_state import (
     ACTUAL,
     CALIBRATED_REGRET,
@@ -37,13 +40,14 @@ from demand_maint.core.lineup_state import (
     dump,
     load,
 )
+from demand_maint.core.newcomer import seeds, skill
 from demand_maint.core.observation_events import is_uniform
 from demand_maint.core.records import MaturedBatch
 from demand_maint.core.sampling import DaySums, PairedDays
 from demand_maint.core.serving import NAIVE, Member, Place, ServingSnapshot
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import ModelMetadata
-from demand_maint.core.weighing import SEED_DAYS, Weigher, regret
+from demand_maint.core.weighing import Weigher, regret
 
 __all__ = ["LineUp", "MemberStanding"]
 
@@ -133,8 +137,8 @@ class LineUp:
         slot = next(number for number in range(len(taken) + 1) if number not in taken)
         self._state.sums.grow(slots=slot + 1, places=len(places))
         self._state.sums.clear(slot)
-        actual, forecast = _seeds(metadata, places)
-        claim = self._weigher.claim(_skill(metadata))
+        actual, forecast = seeds(metadata, places)
+        claim = self._weigher.claim(skill(metadata))
         return Seat(slot=slot, day=day, claim=claim, actual=actual, forecast=forecast)
 
     def _evict(self) -> None:
@@ -162,6 +166,9 @@ class LineUp:
         sane = np.isfinite(batch.actual) & np.isfinite(batch.served)
         # nothing has a truth before it happened: one stamp in the far future would age all evidence away
         sane &= ~(batch.slot > batch.observed_at + 86400.0)
+        left_out = state.left_out.rows(batch.place, batch.slot)
+        if left_out is not None:
+            sane &= ~left_out
         if not sane.all():
             batch = batch.take(sane)
         if not len(batch):
@@ -207,8 +214,10 @@ class LineUp:
         values = np.empty((len(place), len(columns)))
         values[:, :width], values[:, width:] = batch.members[rows, :width], np.nan
         if 0 in columns:
-            naive = values[:, columns.index(0)]
-            np.copyto(naive, batch.naive[rows], where=~np.isfinite(naive))
+            naive, told = values[:, columns.index(0)], batch.naive[rows]
+            if self.left_out:  # what was told of the season before was wrong there
+                told = np.where(np.isin(place, list(self.left_out)), np.nan, told)
+            np.copyto(naive, told, where=~np.isfinite(naive))
         levels = np.empty(values.shape)
         for number, table in tables.items():
             mine = batch.snapshot[rows] == number if len(tables) > 1 else slice(None)
@@ -260,37 +269,80 @@ class LineUp:
 
     # --- feed faults ----------------------------------------------------------------------------------------------------
 
-    def suspend(self, faults: Mapping[int, float]) -> None:
-        """Freeze exactly these places, given as {code: epoch second since when its truth cannot be trusted}.
+    def suspend(self, doubt: Doubt, rows: Callable[[int, int], MaturedBatch]) -> bool:
+        """Freeze exactly the places in fault, and count exactly the rows that are beyond doubt.
 
-        What the place said since then is left out, also after it is well again.
+        What a place said since its values went wrong is left out, also after it is well again; what was only doubted counts as
+        soon as it is not any more. Truth that is right, but comes late or in part, counts: the place is frozen all the same.
+
+        Parameters
+        ----------
+        doubt
+            What the feed told last.
+        rows
+            All rows between two epoch seconds whose truth is known.
+
+        Returns
+        -------
+        bool
+            Whether other rows count than before.
         """
         with self._lock:
-            state = self._state
-            self._mask()
-            for code in [code for code in state.frozen if code not in faults]:
+            state, left = self._state, self._state.left_out
+            before = left.copy()
+            for code in [code for code in state.frozen if code not in doubt.faults]:
                 del state.frozen[code]
                 state.changed = True
-            for code, since in faults.items():
-                if code in state.frozen:
-                    continue
-                state.sums.grow(places=code + 1)
-                state.frozen[code] = (
-                    self._grid.day_of(since),
-                    _row_before(state.history, code, since),
-                )
-                state.changed = True
-            self._mask()
+            for code, since in doubt.faults.items():
+                if code in doubt.wrong:
+                    begun = left.since.get(code, since) if code in state.frozen else since
+                    left.close(code, begun, max(begun, doubt.until))
+                if code not in state.frozen:
+                    state.frozen[code] = state.row_before(code, since if code in doubt.wrong else FOR_EVER)
+                    state.changed = True
+            # what comes next from a place in fault waits for the next look
+            left.since = dict.fromkeys(doubt.wrong, doubt.until) | doubt.since
+            for code, first, end in doubt.past:
+                if code not in doubt.faults and not left.overlaps(code, first, end):
+                    left.close(code, first, end)
+            if state.sums.newest is not None:
+                left.forget(self._day_start(state.sums.newest - WINDOW_DAYS))
+            changed = left.changed(before)
+            self._recount(changed, rows)
+            return bool(changed)
 
     @property
     def suspended(self) -> tuple[int, ...]:
         """Codes of the frozen places."""
         return tuple(sorted(self._state.frozen))
 
-    def _mask(self) -> None:
-        sums = self._state.sums
-        for code, (since, _) in self._state.frozen.items():
-            sums.valid[sums.day >= since, code] = False
+    @property
+    def left_out(self) -> dict[int, tuple[Stretch, ...]]:
+        """By place code, stretches of slots whose truth counts nowhere; a new one after each change."""
+        return self._state.left_out.closed
+
+    def _recount(self, changed: Mapping[int, Stretch], rows: Callable[[int, int], MaturedBatch]) -> None:
+        """Count whole days of places anew from their rows."""
+        if not changed:
+            return
+        sums, spans = self._state.sums, {}
+        oldest = (sums.newest or 0) - sums.days + 1
+        for code, (first, end) in changed.items():
+            day, after = self._grid.day_of(first), None if end == FOR_EVER else self._grid.day_of(end - 1) + 1
+            spans[code] = self._day_start(day), FOR_EVER if after is None else self._day_start(after)
+            if code < sums.places:
+                cleared = slice(max(day - oldest, 0), None if after is None else max(after - oldest, 0))
+                sums.data[:, :, cleared, code] = 0.0
+        every = rows(min(first for first, _ in spans.values()), max(end for _, end in spans.values()))
+        wanted = np.zeros(len(every), dtype=bool)
+        for code, (first, end) in spans.items():
+            wanted |= (every.place == code) & (every.slot >= first) & (every.slot < end)
+        counted = self._state.rows
+        self._count(every.take(wanted.nonzero()[0]), 1.0)
+        self._state.rows = counted
+
+    def _day_start(self, day: int) -> int:
+        return int(self._grid.day_start(np.array([day]))[0])
 
     # --- snapshots ------------------------------------------------------------------------------------------------------
 
@@ -304,7 +356,7 @@ class LineUp:
         return state.rows != state.rows_then and now // 3600 > state.latest.at // 3600
 
     def recall(self, snapshots: Iterable[ServingSnapshot]) -> None:
-        """Know these published snapshots, so that journal rows which name them can be read; older than the newest is known.
+        """Know these published snapshots, so that journal rows which name them can be read, and which count nowhere; older than the newest is known.
 
         Call it before truth is counted where the state was lost and is rebuilt from the journal.
         """
@@ -313,6 +365,8 @@ class LineUp:
                 if self.latest is None or snapshot.number > self.latest.number:
                     self.seat(snapshot.columns[:-1], {}, at=snapshot.at, places=snapshot.places)
                     self._state.remember(snapshot, KEPT_LEVELS)
+                    for stretch in snapshot.left_out:
+                        self._state.left_out.close(*stretch)
 
     def snapshot(self, now: float, places: Sequence[Place], *, after: int = 0) -> ServingSnapshot | None:
         """Make the next snapshot, or ``None`` where nothing is due: at most one an hour of `now`, or when members changed.
@@ -331,7 +385,6 @@ class LineUp:
                 return None
             state = self._state
             state.sums.grow(places=len(places))
-            self._mask()
             members = self._members()
             weights, levels = self._weigher.tables(members)
             ids = tuple(places)
@@ -339,7 +392,8 @@ class LineUp:
             if len(weights) > len(ids) + 1:
                 rows = [*range(len(ids)), -1]
                 weights, levels = weights[rows], levels[rows]
-            made = ServingSnapshot(number, float(now), state.columns, members, ids, weights, levels)
+            left_out = state.left_out.every()
+            made = ServingSnapshot(number, float(now), state.columns, members, ids, weights, levels, left_out)
             state.remember(made, KEPT_LEVELS)
             return made
 
@@ -382,7 +436,7 @@ class LineUp:
                 empty = np.zeros(0)
                 return PairedDays(np.zeros(0, dtype=np.int64), empty, empty, empty)
             slots = [[seats[version].slot] for version in (champion, challenger)]
-            rows = (sums.data[slots, [N, LOSS, REFERENCE]] * sums.valid).sum(axis=3)
+            rows = sums.data[slots, [N, LOSS, REFERENCE]].sum(axis=3)
             n, reference = rows[:, 0].min(axis=0), rows[:, 2]
             # where one of them missed rows, both are scaled to the served error of the smaller set
             scale = np.ones_like(reference)
@@ -405,36 +459,3 @@ class LineUp:
         """Become what `encode` was called on."""
         with self._lock:
             self._state = load(payload)
-
-
-def _skill(metadata: ModelMetadata | None) -> float | None:
-    """Out-of-sample error over the seasonal naive's on the same rows."""
-    mae = metadata.metrics.get("mae_where_naive", metadata.metrics.get("mae")) if metadata is not None else None
-    naive = metadata.metrics.get("naive_mae") if metadata is not None else None
-    return mae / naive if mae and naive and np.isfinite([mae, naive]).all() and naive > 0 else None
-
-
-def _seeds(metadata: ModelMetadata | None, places: Sequence[Place]) -> tuple[list[float], list[float]]:
-    """Out-of-sample sums by place code, cut to `SEED_DAYS` of weight."""
-    if metadata is None or not metadata.levels:
-        return [], []
-    actual, forecast = [0.0] * len(places), [0.0] * len(places)
-    for code, place in enumerate(places):
-        sums = metadata.levels.get(str(place))
-        if sums is not None and len(sums) >= 3 and np.isfinite(sums).all() and sums[1] > 0 and sums[2] > 0:
-            share = min(SEED_DAYS / sums[2], 1.0)
-            actual[code], forecast[code] = sums[0] * share, sums[1] * share
-    return actual, forecast
-
-
-def _row_before(
-    history: Iterable[ServingSnapshot], code: int, since: float
-) -> tuple[dict[Member, float], dict[int, float]] | None:
-    """Weights and levels of a place in the newest snapshot made before `since`, or the oldest there is."""
-    ordered = sorted(history, key=lambda snapshot: snapshot.at)
-    if not ordered:
-        return None
-    chosen = next((snapshot for snapshot in reversed(ordered) if snapshot.at <= since), ordered[0])
-    row = min(code, len(chosen.places))
-    weights = {member: float(w) for member, w in zip(chosen.members, chosen.weights[row], strict=True)}
-    return weights, {version: float(v) for version, v in zip(chosen.columns, chosen.levels[row], strict=True)}

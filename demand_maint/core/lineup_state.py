@@ -1,6 +1,7 @@
 """What a line-up remembers, and its bytes.
 
-Format 2: msgpack of `_Stored` and its crc32, 4 bytes. A state of format 1 kept no regrets; it is rebuilt from the journal.
+Format 3: msgpack of `_Stored` and its crc32, 4 bytes. Older states do not tell which truth they left out; they are rebuilt from the
+journal.
 """
 
 import zlib
@@ -11,6 +12,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from demand_maint.core.left_out import LeftOut, Stretch
 from demand_maint.core.sampling import DaySums
 from demand_maint.core.serving import Member, ServingSnapshot
 from demand_maint.errors import DamagedRegistryError, NewerFormatError
@@ -38,7 +40,7 @@ FIELDS = 7
 N, LOSS, REFERENCE, REGRET, CALIBRATED_REGRET, ACTUAL, FORECAST = range(FIELDS)
 SERVED = 0  # the slot of what was served, whoever made it; it has the first two fields
 
-LINE_UP_FORMAT = 2
+LINE_UP_FORMAT = 3
 KEPT_ERAS = 100
 FrozenRow = tuple[dict[Member, float], dict[int, float]]
 Levels = tuple[tuple[int, ...], NDArray[np.float32]]
@@ -83,7 +85,9 @@ class LineUpState:
     changed
         Members or suspensions changed since then.
     frozen
-        By place code: first day whose truth is not trusted, and the row that stays in force.
+        By place code: the row that stays in force.
+    left_out
+        Truth that counts nowhere.
     history
         Newest snapshots, oldest first.
     eras
@@ -96,7 +100,8 @@ class LineUpState:
     rows: int = 0
     rows_then: int = 0
     changed: bool = False
-    frozen: dict[int, tuple[int, FrozenRow | None]] = field(default_factory=dict)
+    frozen: dict[int, FrozenRow | None] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=LeftOut)
     history: list[ServingSnapshot] = field(default_factory=list)
     levels: dict[int, Levels] = field(default_factory=dict)
     eras: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
@@ -116,6 +121,16 @@ class LineUpState:
             self.eras = [*self.eras[-KEPT_ERAS:], (snapshot.number, snapshot.columns)]
         self.rows_then = self.rows
         self.changed = False
+
+    def row_before(self, code: int, since: float) -> FrozenRow | None:
+        """Weights and levels of a place in the newest snapshot made before `since`, or the oldest there is."""
+        ordered = sorted(self.history, key=lambda snapshot: snapshot.at)
+        if not ordered:
+            return None
+        chosen = next((snapshot for snapshot in reversed(ordered) if snapshot.at <= since), ordered[0])
+        row = min(code, len(chosen.places))
+        weights = {member: float(w) for member, w in zip(chosen.members, chosen.weights[row], strict=True)}
+        return weights, {version: float(v) for version, v in zip(chosen.columns, chosen.levels[row], strict=True)}
 
     def levels_of(self, number: int) -> Levels | None:
         """Columns and levels of a snapshot; of one no longer kept the columns, with the oldest levels there are."""
@@ -138,7 +153,6 @@ class _Stored(Struct, array_like=True):
     shape: tuple[int, int, int, int]
     used: int
     data: bytes
-    valid: bytes
     newest: int | None
     oldest_seen: int | None
     too_old: int
@@ -147,7 +161,9 @@ class _Stored(Struct, array_like=True):
     rows: int
     rows_then: int
     changed: bool
-    frozen: list[tuple[int, int, list[tuple[Member, float]] | None, dict[int, float] | None]]
+    frozen: list[tuple[int, list[tuple[Member, float]] | None, dict[int, float] | None]]
+    left_out: dict[int, tuple[Stretch, ...]]
+    doubted: dict[int, int]
     history: list[bytes]
     eras: list[tuple[int, tuple[int, ...]]]
     format: int = LINE_UP_FORMAT
@@ -157,14 +173,13 @@ def dump(state: LineUpState) -> bytes:
     """Bytes that `load` turns into an equal state."""
     sums, used = state.sums, int(state.sums.span)
     frozen = [
-        (code, since, None if row is None else list(row[0].items()), None if row is None else row[1])
-        for code, (since, row) in sorted(state.frozen.items())
+        (code, None if row is None else list(row[0].items()), None if row is None else row[1])
+        for code, row in sorted(state.frozen.items())
     ]
     stored = _Stored(
         shape=(sums.data.shape[0], sums.fields, sums.days, sums.places),
         used=used,
         data=np.ascontiguousarray(sums.data[:, :, sums.days - used :], dtype="<f8").tobytes(),
-        valid=np.packbits(sums.valid).tobytes(),
         newest=sums.newest,
         oldest_seen=sums.oldest_seen,
         too_old=sums.too_old,
@@ -174,6 +189,8 @@ def dump(state: LineUpState) -> bytes:
         rows_then=state.rows_then,
         changed=state.changed,
         frozen=frozen,
+        left_out=dict(sorted(state.left_out.closed.items())),
+        doubted=dict(sorted(state.left_out.since.items())),
         history=[snapshot.encode() for snapshot in state.history],
         eras=state.eras,
     )
@@ -200,14 +217,12 @@ def load(payload: bytes) -> LineUpState:
                 f"Line-up state of format {stored.format}; this release reads {LINE_UP_FORMAT}. Update demand-maint here."
             )
         if stored.format < LINE_UP_FORMAT:
-            raise ValueError(f"its format is {stored.format}, which kept no regrets")
+            raise ValueError(f"its format is {stored.format}, which does not tell what it left out")
         slots, fields, days, places = stored.shape
         sums = DaySums(fields, days)
         sums.data = np.zeros(stored.shape)
         used = np.frombuffer(stored.data, dtype="<f8").reshape(slots, fields, stored.used, places)
         sums.data[:, :, days - stored.used :] = used
-        bits = np.unpackbits(np.frombuffer(stored.valid, dtype=np.uint8), count=days * places)
-        sums.valid = bits.astype(bool).reshape(days, places)
         sums.newest, sums.oldest_seen, sums.too_old = stored.newest, stored.oldest_seen, stored.too_old
         history = [ServingSnapshot.decode(blob) for blob in stored.history]
         return LineUpState(
@@ -218,9 +233,10 @@ def load(payload: bytes) -> LineUpState:
             rows_then=stored.rows_then,
             changed=stored.changed,
             frozen={
-                code: (since, None if weights is None or levels is None else (dict(weights), levels))
-                for code, since, weights, levels in stored.frozen
+                code: None if weights is None or levels is None else (dict(weights), levels)
+                for code, weights, levels in stored.frozen
             },
+            left_out=LeftOut(stored.left_out, stored.doubted),
             history=history,
             levels={snapshot.number: (snapshot.columns, snapshot.levels) for snapshot in history},
             eras=stored.eras,

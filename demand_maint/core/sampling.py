@@ -110,12 +110,11 @@ class DaySums:
         Length of the window; rows older than that are counted in `too_old` and left out.
     """
 
-    __slots__ = ("data", "fields", "newest", "oldest_seen", "too_old", "valid")
+    __slots__ = ("data", "fields", "newest", "oldest_seen", "too_old")
 
     def __init__(self, fields: int, days: int) -> None:
         self.fields = fields
         self.data: Floats = np.zeros((0, fields, days, 0))
-        self.valid: NDArray[np.bool_] = np.ones((days, 0), dtype=bool)
         self.newest: int | None = None
         self.oldest_seen: int | None = None
         self.too_old = 0
@@ -148,8 +147,6 @@ class DaySums:
         more = (max(slots - self.data.shape[0], 0), max(places - self.places, 0))
         if more[0] or more[1]:
             self.data = np.pad(self.data, ((0, more[0]), (0, 0), (0, 0), (0, more[1])))
-        if more[1]:
-            self.valid = np.pad(self.valid, ((0, 0), (0, more[1])), constant_values=True)
 
     def advance(self, newest: int) -> None:
         """Move the window so that `newest` is its last day; it never moves back."""
@@ -159,8 +156,6 @@ class DaySums:
                 return
             self.data[:, :, : self.days - steps] = self.data[:, :, steps:]
             self.data[:, :, self.days - steps :] = 0.0
-            self.valid[: self.days - steps] = self.valid[steps:]
-            self.valid[self.days - steps :] = True
         self.newest = newest
 
     def place_in(self, day: Integers) -> tuple[Integers, NDArray[np.bool_]]:

@@ -3,8 +3,8 @@
 A snapshot is everything besides the models that a served value depends on. Serving and explaining run the same code on the
 same float32 values, column by column, so a value is reproduced to the last bit from its journal row.
 
-Format 1 of an encoded snapshot: msgpack array (format, number, at, columns, members, places, weights, levels), the tables as
-little-endian float32, row-major. There is nothing to upgrade from yet.
+Format 2 of an encoded snapshot: msgpack array (format, number, at, columns, members, places, weights, levels, left out), the tables
+as little-endian float32, row-major. Format 1 did not tell what was left out: as if nothing had been.
 """
 
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from demand_maint.errors import DamagedRegistryError, NewerFormatError
 
 __all__ = ["NAIVE", "Explanation", "Member", "Mixer", "PlaceIndex", "ServingSnapshot", "Share", "explain"]
 
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2
 Place = int | str
 Floats = NDArray[np.float64]
 Values = NDArray[np.float32]
@@ -63,6 +63,9 @@ class ServingSnapshot:
         (P + 1, M); a row sums to 1; the last is for places not seen yet.
     levels
         (P + 1, K) factor of the calibrated variant of each column.
+    left_out
+        Place code, first and end of stretches of slots whose truth is in none of this, since the feed was broken: who counts the
+        journal again leaves them out again.
     """
 
     number: int
@@ -72,6 +75,7 @@ class ServingSnapshot:
     places: tuple[Place, ...]
     weights: Values
     levels: Values
+    left_out: tuple[tuple[int, int, int], ...] = ()
 
     def __post_init__(self) -> None:
         rows = len(self.places) + 1
@@ -90,7 +94,7 @@ class ServingSnapshot:
         """Bytes that `decode` turns into an equal snapshot."""
         tables = [np.ascontiguousarray(table, dtype="<f4").tobytes() for table in (self.weights, self.levels)]
         head = [SNAPSHOT_FORMAT, self.number, self.at, self.columns, self.members, self.places]
-        return msgspec.msgpack.encode([*head, *tables])
+        return msgspec.msgpack.encode([*head, *tables, self.left_out])
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
@@ -115,7 +119,8 @@ class ServingSnapshot:
             rows = len(places) + 1
             weights = np.frombuffer(raw[6], dtype="<f4").astype(np.float32).reshape(rows, len(members))
             levels = np.frombuffer(raw[7], dtype="<f4").astype(np.float32).reshape(rows, len(columns))
-            return cls(int(raw[1]), float(raw[2]), columns, members, places, weights, levels)
+            left_out = msgspec.convert(raw[8] if len(raw) > 8 else (), tuple[tuple[int, int, int], ...])
+            return cls(int(raw[1]), float(raw[2]), columns, members, places, weights, levels, left_out)
         except NewerFormatError:
             raise
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, msgspec.MsgspecError) as error:

@@ -132,6 +132,9 @@ class FeedView(Protocol):
     def stretches_by_place(self, edges: NDArray[np.int64]) -> dict[str, Floats]:
         """Return the same over the end of each stretch and over its whole, (2, S, P); beginnings, middles and ends in (S, 3)."""
 
+    def hours(self, first: int, end: int) -> dict[str, Floats]:
+        """Return the same of each hour from `first` until `end`, (H, P); not to be written to."""
+
     def ordinary_by_place(self, edges: NDArray[np.int64], grid: TimeGrid, every: int = 1) -> dict[str, Floats]:
         """Return n and error of the ordinary forecast (`core.ordinary`) per local day, of `every` so many places one; (P, D)."""
 

@@ -101,7 +101,7 @@ class Weigher:
         columns = self.state.columns
         weights = self.weights(members).astype(np.float32)
         levels = np.stack([self.levels(version) for version in columns], axis=1).astype(np.float32)
-        for code, (_, row) in self.state.frozen.items():
+        for code, row in self.state.frozen.items():
             if row is not None:
                 weights[code] = _frozen_weights(row[0], members, weights[code])
                 levels[code] = [row[1].get(version, levels[code, k]) for k, version in enumerate(columns)]
@@ -136,7 +136,7 @@ class Weigher:
         usual = SCATTER_DAYS * (USUAL_SCATTER * total / days) ** 2
         seats = [self.state.seats[member.version] for member in members]
         fields = [CALIBRATED_REGRET if member.calibrated else REGRET for member in members]
-        sum_of = sums.data[[seat.slot for seat in seats], fields] * sums.valid
+        sum_of = sums.data[[seat.slot for seat in seats], fields]
         by_day = sum_of.sum(axis=2)
         pool = by_day @ decay / total
         around = decay[span] * (by_day[:, span] - pool[:, None] * total / days)
@@ -153,7 +153,7 @@ class Weigher:
         if version == 0 or sums.newest is None:
             return np.ones(sums.places + 1)
         weight = daily_discounts(sums.days, half_life)
-        actual, forecast = weight @ (sums.data[seat.slot, [ACTUAL, FORECAST]] * sums.valid)
+        actual, forecast = weight @ sums.data[seat.slot, [ACTUAL, FORECAST]]
         seeded = len(seat.actual)
         age = max(sums.newest - seat.day, 0)
         if seeded:
@@ -192,7 +192,7 @@ class Weigher:
         """Discounted sum over days, (P,)."""
         sums = self.state.sums
         weight = daily_discounts(sums.days, self.serving.half_life_days)
-        return np.asarray(weight @ (sums.data[slot, field] * sums.valid), dtype=np.float64)
+        return np.asarray(weight @ sums.data[slot, field], dtype=np.float64)
 
 
 def _frozen_weights(row: dict[Member, float], members: tuple[Member, ...], fresh: Table) -> Table:

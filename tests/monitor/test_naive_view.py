@@ -90,7 +90,7 @@ def test_one_row_gets_what_many_get(zone: str) -> None:
         buffer.ingest(pairs([p for p, _ in kept], [s for _, s in kept], rng.random(len(kept)).tolist()))
     old = [(0, s) for s in slots[:40].tolist()]
     buffer.ingest(pairs([p for p, _ in old], [s for _, s in old], [7.0] * len(old)))  # a run of its own
-    view = NaiveView(buffer, {"a": 0, "b": 1, "c": 2})
+    view = NaiveView(buffer, {"a": 0, "b": 1, "c": 2}, {})
     places = ["a", "b", "c", "nowhere"]
     keys = [(place, int(slot)) for slot in slots[::7].tolist() for place in places]
     many = view.forecasts([place for place, _ in keys], np.array([slot for _, slot in keys]))
@@ -113,7 +113,7 @@ def test_a_view_stays_right_while_rows_come_and_go() -> None:
         return pairs([p for p, _ in keys], [s for _, s in keys], [truth(p, s) for p, s in keys])
 
     buffer.ingest(hours(0, 24))
-    views = [NaiveView(buffer, {p: p for p in range(places)})]
+    views = [NaiveView(buffer, {p: p for p in range(places)}, {})]
     done = threading.Event()
     wrong: list[tuple[int, int, float]] = []
 
@@ -134,7 +134,7 @@ def test_a_view_stays_right_while_rows_come_and_go() -> None:
         for step in range(150):
             buffer.ingest(hours(24 + 4 * step, 28 + 4 * step))
             if step % 3 == 0:
-                views.append(NaiveView(buffer, {p: p for p in range(places)}))
+                views.append(NaiveView(buffer, {p: p for p in range(places)}, {}))
             if step % 20 == 19:
                 buffer.drop_before(int(START) + (4 * step - 50) * HOUR)
     finally:

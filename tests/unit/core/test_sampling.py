@@ -45,14 +45,11 @@ def test_sums_match_a_dictionary(rows: list[tuple[int, int, float]]) -> None:
 
 
 def test_growing_keeps_what_is_there() -> None:
-    """New slots and places begin at zero and valid."""
+    """New slots and places begin at zero."""
     sums = DaySums(2, 3)
     sums.grow(slots=1, places=1)
     position, _ = sums.place_in(np.array([5]))
     sums.add([0], position, np.array([0]), np.array([[[1.0]], [[2.0]]]))
-    sums.valid[0, 0] = False
     sums.grow(slots=3, places=2)
     assert sums.data.shape == (3, 2, 3, 2)
     assert sums.data[0, :, 2, 0].tolist() == [1.0, 2.0]
-    assert not sums.valid[0, 0]
-    assert sums.valid[:, 1].all()
