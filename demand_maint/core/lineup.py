@@ -60,7 +60,6 @@ MAX_MEMBERS = 8
 MAX_SEATS = 12  # versions remembered, the naive among them
 KEPT_LEVELS = 72  # snapshots whose levels are remembered, to score calibrated values of late truth
 ROWS_AT_ONCE = 8192  # members' figures of so many rows fit into a processor's cache
-TINY = 1e-9
 
 
 class MemberStanding(Struct, frozen=True, kw_only=True):
@@ -429,20 +428,9 @@ class LineUp:
     # --- pairs ----------------------------------------------------------------------------------------------------------
 
     def paired_days(self, champion: int, challenger: int) -> PairedDays:
-        """Daily errors of two versions over the rows both predicted, suspended places left out."""
+        """Daily errors of two versions over the rows both predicted, truth that is left out apart."""
         with self._lock:
-            sums, seats = self._state.sums, self._state.seats
-            if champion not in seats or challenger not in seats:
-                empty = np.zeros(0)
-                return PairedDays(np.zeros(0, dtype=np.int64), empty, empty, empty)
-            slots = [[seats[version].slot] for version in (champion, challenger)]
-            rows = sums.data[slots, [N, LOSS, REFERENCE]].sum(axis=3)
-            n, reference = rows[:, 0].min(axis=0), rows[:, 2]
-            # where one of them missed rows, both are scaled to the served error of the smaller set
-            scale = np.ones_like(reference)
-            np.divide(reference.min(axis=0), reference, out=scale, where=reference > TINY)
-            loss = rows[:, 1] * scale
-            return PairedDays(sums.day, loss[0], loss[1], n).select(n > 0.5)
+            return self._state.pairs(champion, challenger)
 
     def day_of(self, epoch: float) -> int:
         """Local day of an epoch second."""

@@ -13,7 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from demand_maint.core.left_out import LeftOut, Stretch
-from demand_maint.core.sampling import DaySums
+from demand_maint.core.sampling import DaySums, PairedDays
 from demand_maint.core.serving import Member, ServingSnapshot
 from demand_maint.errors import DamagedRegistryError, NewerFormatError
 
@@ -42,6 +42,7 @@ SERVED = 0  # the slot of what was served, whoever made it; it has the first two
 
 LINE_UP_FORMAT = 3
 KEPT_ERAS = 100
+TINY = 1e-9
 FrozenRow = tuple[dict[Member, float], dict[int, float]]
 Levels = tuple[tuple[int, ...], NDArray[np.float32]]
 
@@ -131,6 +132,21 @@ class LineUpState:
         row = min(code, len(chosen.places))
         weights = {member: float(w) for member, w in zip(chosen.members, chosen.weights[row], strict=True)}
         return weights, {version: float(v) for version, v in zip(chosen.columns, chosen.levels[row], strict=True)}
+
+    def pairs(self, champion: int, challenger: int) -> PairedDays:
+        """Daily errors of two versions over the rows both predicted."""
+        sums, seats = self.sums, self.seats
+        if champion not in seats or challenger not in seats:
+            empty = np.zeros(0)
+            return PairedDays(np.zeros(0, dtype=np.int64), empty, empty, empty)
+        slots = [[seats[version].slot] for version in (champion, challenger)]
+        rows = sums.data[slots, [N, LOSS, REFERENCE]].sum(axis=3)
+        n, reference = rows[:, 0].min(axis=0), rows[:, 2]
+        # where one of them missed rows, both are scaled to the served error of the smaller set
+        scale = np.ones_like(reference)
+        np.divide(reference.min(axis=0), reference, out=scale, where=reference > TINY)
+        loss = rows[:, 1] * scale
+        return PairedDays(sums.day, loss[0], loss[1], n).select(n > 0.5)
 
     def levels_of(self, number: int) -> Levels | None:
         """Columns and levels of a snapshot; of one no longer kept the columns, with the oldest levels there are."""
