@@ -142,3 +142,15 @@ def test_a_view_stays_right_while_rows_come_and_go() -> None:
         reader.join()
     assert not wrong
     assert np.isnan(views[0].forecasts([1], np.array([int(START) + WEEK + 30 * HOUR]))[0])
+
+
+def test_what_a_broken_feed_said_forecasts_nothing() -> None:
+    """A season after a stretch that was left out, the forecast is what was two seasons before, for one row and for many."""
+    buffer = RowBuffer(TimeGrid("UTC", HOUR), WEEK, DAY)
+    buffer.ingest(pairs([0, 0, 0], [START, START + WEEK, START + 2 * WEEK], [1.0, 2.0, 30.0]))
+    last = int(START) + 2 * WEEK
+    sound, view = (NaiveView(buffer, {"a": 0, "b": 1}, left_out) for left_out in ({}, {0: ((last, last + HOUR),)}))
+    after = np.array([last + WEEK])
+    assert sound.forecasts(["a"], after).tolist() == [30.0]
+    assert view.forecasts(["a"], after).tolist() == [2.0]
+    assert view.forecasts(["a", "b"], np.repeat(after, 2))[0] == 2.0
