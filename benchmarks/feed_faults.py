@@ -183,10 +183,13 @@ def trace(kind: str, before: int = BEFORE, after: int = AFTER) -> dict[str, Any]
     twin, _, _ = lived(kind, before, after, guard=False, never=hours)
     during = [hour for hour in range(before, len(broken)) if suspended[hour]]
     begun = during[0] if during else None
-    # values that are right go on counting until the place is suspended
-    in_force = twin[(before if left_out or begun is None else begun) - 1]
     place, elsewhere = np.zeros((len(broken), 2)), np.zeros((len(broken), 2))
+    in_force = twin[before - 1]
     for hour in range(before, len(broken)):
+        if (
+            not left_out and not suspended[hour - 1]
+        ):  # values that are right go on counting until the place is suspended
+            in_force = twin[hour - 1]
         place[hour] = apart(broken[hour], in_force if suspended[hour] else twin[hour], slice(0, 1))
         elsewhere[hour] = apart(broken[hour], twin[hour], slice(1, None))
     until = range(before, begun or before + FAULT)

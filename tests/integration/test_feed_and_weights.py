@@ -8,7 +8,7 @@ from benchmarks.feed_faults import trace
 FIRST_VALUE = {"constant": 0.03}
 
 
-@pytest.mark.parametrize("kind", ["constant", "invalid", "zeros", "unit x10", "negative", "late"])
+@pytest.mark.parametrize("kind", ["constant", "invalid", "zeros", "unit x10", "negative", "silent"])
 def test_a_feed_that_breaks_moves_nothing(kind: str) -> None:
     """Weights and levels are those of a twin to whom the faulty rows never came: of the place in fault, and of all others."""
     found = trace(kind, before=24 * 15 + 9, after=30)
