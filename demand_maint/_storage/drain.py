@@ -230,13 +230,17 @@ class Drain:
         for segment in segments:
             into, more = (records if segment.is_records else blocks), True
             while more:
-                done = segment.cursor.done
+                done, start = segment.cursor.done, segment.at
                 if segment.is_records:
                     found = self._read_records(segment, stamp, since)
                 else:
                     found = self._read_blocks(segment, stamp, since, dead=writer.dead)
                 parts = [self._dictionary.give(writer, *columns) for columns in found]
                 into += [part for part in parts if len(part)]
+                if found and not segment.is_records:
+                    moments = [part.moments(rows) for part, (rows, _, _) in zip(parts, found, strict=True)]
+                    oldest, newest = min(times.min() for times in moments), max(times.max() for times in moments)
+                    segment.times.append((start, segment.cursor.done, float(oldest), float(newest)))
                 more = segment.is_records and segment.cursor.done - done == self.most
                 self.rest()
         return records, blocks
@@ -271,8 +275,6 @@ class Drain:
         segment.cursor.done = end
         if not shapes:
             return []
-        oldest, newest = min(rows.time.min() for rows in shapes), max(rows.time.max() for rows in shapes)
-        segment.times.append((start, end, float(oldest), float(newest)))
         self.notes.add(segment, [(start, end)], stamp, since)
         order = written_order(at)
         if isinstance(order, slice):  # shape after shape, as a round of predictions follows one of truths

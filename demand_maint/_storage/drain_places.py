@@ -8,7 +8,7 @@ from demand_maint._storage.drain_rows import UNKNOWN, DrainedRows, Place, Writer
 from demand_maint._storage.journal import JOURNAL, WORDS_NAME
 from demand_maint._storage.journal_words import read_words
 from demand_maint._storage.segments import Rows, chosen
-from demand_maint.core.rounds import find_rhythm
+from demand_maint.core.rounds import Rhythm, find_rhythm
 from demand_maint.log import get_logger
 
 __all__ = ["PlaceDictionary"]
@@ -38,6 +38,8 @@ class PlaceDictionary:
         self._door = door
         self._places = places
         self.codes: dict[Place, int] = {place: code for code, place in enumerate(places)}
+        # places of the last round that was seen, and as often as they were needed
+        self._round = self._rounds = np.empty(0, dtype=np.uint32)
 
     def code_of(self, place: Place) -> int:
         """Dense code of a place, made where there is none."""
@@ -69,13 +71,20 @@ class PlaceDictionary:
         place = codes
         if rhythm is not None:
             rhythm = rhythm.of_other(codes)
-            place = rhythm.repeated(len(rows))
+            place = self._repeated(rhythm, len(rows))
         if int(codes.max()) == UNKNOWN:
             good = place != UNKNOWN
             _log.warning("place_unknown", writer=writer.name, rows=int((~good).sum()))
             rows, place, observed, before = chosen(rows, good), place[good], observed[good], before[good]
             rhythm = None
         return DrainedRows(writer.name, rows, place, observed, before, rhythm)
+
+    def _repeated(self, rhythm: Rhythm, rows: int) -> NDArray[np.uint32]:
+        """Places of so many rows, which nobody may write to: those of parts whose rounds are alike share their memory."""
+        need = rhythm.begun + rows
+        if len(self._rounds) < need or not np.array_equal(self._round, rhythm.places):
+            self._round, self._rounds = rhythm.places, np.tile(rhythm.places, need // len(rhythm.places) + 1)
+        return self._rounds[rhythm.begun : need]
 
     def _codes_of(self, writer: WriterState, local: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """Codes of the root for a writer's own, `UNKNOWN` for places that are not written down."""
@@ -93,6 +102,5 @@ class PlaceDictionary:
         """Give the places of these codes of a writer codes of the root, as far as they are written down."""
         writer.words_size = -1
         self.read(writer)
-        for code in new.tolist():
-            if code in writer.places:
-                writer.codes[code] = self.code_of(writer.places[code])
+        known = [code for code in new.tolist() if code in writer.places]
+        writer.codes[known] = [self.code_of(writer.places[code]) for code in known]

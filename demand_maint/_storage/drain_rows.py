@@ -15,7 +15,6 @@ from demand_maint._storage.segments import (
     RECORD_BYTES,
     Rows,
     SegmentHead,
-    alike,
     chosen,
     committed_end,
     has_block,
@@ -25,7 +24,7 @@ from demand_maint._storage.segments import (
     read_blocks,
     read_records,
 )
-from demand_maint.core.observations import VOID
+from demand_maint.core.observation_events import VOID, alike
 from demand_maint.core.rounds import Rhythm
 
 __all__ = [
@@ -93,6 +92,10 @@ class DrainedRows:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def moments(self, rows: Rows) -> NDArray[np.float64]:
+        """Return the times of the `rows` that these were made of, that of a round once."""
+        return rows.time if self.rhythm is None else self.rhythm.one_each(rows.time)
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from demand_maint.core.observations import PAIR, SERVED, VOID, Events
+from demand_maint.core.observation_events import PAIR, SERVED, VOID, Events, alike
 from demand_maint.core.rounds import Rhythm
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "RECORD_BYTES",
     "Rows",
     "SegmentHead",
-    "alike",
     "block_bytes",
     "block_offsets",
     "chosen",
@@ -122,11 +121,6 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.time)
-
-
-def alike(value: Any, count: int, dtype: Any = np.float64) -> NDArray[Any]:
-    """`count` times the same number, in the memory of one, which nobody may write to."""
-    return np.ndarray((count,), dtype, np.array(value, dtype=dtype).tobytes(), strides=(0,))
 
 
 def read_records(data: memoryview, start: int, stop: int) -> NDArray[np.void]:

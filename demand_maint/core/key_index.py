@@ -3,12 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from demand_maint.core.round_keys import Keys, RoundKeys
 from demand_maint.core.rounds import Rhythm
+from demand_maint.core.row_state import grown
 
 __all__ = ["KeyIndex", "ascending_keys", "in_turns", "make_keys", "split_keys"]
 
 _RUNS = 6
-Keys = NDArray[np.uint64]
 Rows = NDArray[np.int64]
 
 
@@ -17,42 +18,6 @@ def make_keys(place: NDArray[np.uint32], slot: NDArray[np.int64]) -> Keys:
     keys = slot << 32
     keys |= place
     return keys.view(np.uint64)
-
-
-class RoundKeys:
-    """Ascending keys of rows that come in rounds, worked out where they are to stand."""
-
-    __slots__ = ("_high", "_rhythm", "_rows")
-
-    def __init__(self, slots: NDArray[np.int64], rhythm: Rhythm, rows: int) -> None:
-        self._high, self._rhythm, self._rows = slots << 32, rhythm, rows
-
-    def __len__(self) -> int:
-        return self._rows
-
-    @property
-    def lowest(self) -> int:
-        """The first of them."""
-        return int(self._high[0]) | int(self._rhythm.places[self._rhythm.begun])
-
-    def write(self, out: Keys) -> None:
-        """Fill `out`, which is as long as these."""
-        places, begun, size = self._rhythm.places, self._rhythm.begun, len(self._rhythm.places)
-        high, keys = self._high, out.view(np.int64)
-        lead = (size - begun) % size
-        if lead:
-            keys[:lead] = high[0] | places[begun : begun + self._rows]
-            high, keys = high[1:], keys[lead:]
-        whole = len(keys) // size
-        np.bitwise_or(high[:whole, None], places, out=keys[: whole * size].reshape(whole, size))
-        if rest := len(keys) - whole * size:
-            keys[-rest:] = high[-1] | places[:rest]
-
-    def array(self) -> Keys:
-        """All of them."""
-        out = np.empty(self._rows, dtype=np.uint64)
-        self.write(out)
-        return out
 
 
 def ascending_keys(
@@ -65,7 +30,7 @@ def ascending_keys(
     places, slots = rhythm.places, rhythm.one_each(slot)
     if not ((places[1:] > places[:-1]).all() and (slots[1:] > slots[:-1]).all()):
         return None
-    return RoundKeys(slots, rhythm, len(slot))
+    return RoundKeys(slots.copy(), places, rhythm.begun, len(slot))
 
 
 def split_keys(keys: Keys) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
@@ -97,7 +62,8 @@ class KeyIndex:
     Notes
     -----
     A log-structured merge: appending keys above all known ones extends the last run in place; others open a new run, and
-    runs are merged once there are more than a few. Look-ups of sorted keys cost a few tens of nanoseconds each.
+    runs are merged once there are more than a few. Look-ups of sorted keys cost a few tens of nanoseconds each. Keys of rounds
+    are not written out as long as nothing else comes between.
     """
 
     __slots__ = ("_room", "_runs")
@@ -120,7 +86,7 @@ class KeyIndex:
     @property
     def nbytes(self) -> int:
         """Bytes of the keys and rows in use."""
-        return sum(run.used * (16 if run.end < 0 else 8) for run in self._runs)
+        return sum(run.nbytes for run in self._runs)
 
     def reserve(self, rows: int) -> None:
         """Expect this many keys in all."""
@@ -130,9 +96,9 @@ class KeyIndex:
         """Add `keys`, ascending and not yet known, for the rows from `first` on."""
         if not len(keys):
             return
-        lowest = keys.lowest if isinstance(keys, RoundKeys) else int(keys[0])
-        if self._runs and lowest > self._runs[-1].last and self._runs[-1].end == first:
-            self._runs[-1].extend(keys, self._room)
+        lowest = keys.first if isinstance(keys, RoundKeys) else int(keys[0])
+        last = self._runs[-1] if self._runs else None
+        if last is not None and lowest > last.last and last.end == first and last.extend(keys, self._room):
             return
         run = _Run(first)
         run.extend(keys, 0 if self._runs else self._room)
@@ -153,7 +119,7 @@ class KeyIndex:
 
     def stretch(self, keys: Keys | RoundKeys) -> slice | None:
         """Rows of ascending `keys` where they follow each other as the keys do; ``None`` elsewhere."""
-        keys = keys.array() if isinstance(keys, RoundKeys) else keys
+        keys = _written(keys)
         low, high = int(keys[0]), int(keys[-1])
         for run in self._runs:
             if run.first <= low and high <= run.last and run.end >= 0:
@@ -188,7 +154,7 @@ class KeyIndex:
 
     def newest_keys(self, count: int) -> Keys:
         """Return the `count` highest keys, ascending."""
-        parts = [run.keys[max(run.used - count, 0) : run.used] for run in self._runs]
+        parts = [run.written(max(run.used - count, 0), run.used) for run in self._runs]
         return np.sort(np.concatenate(parts))[-count:] if parts else np.empty(0, dtype=np.uint64)
 
     def _merge(self) -> None:
@@ -197,12 +163,17 @@ class KeyIndex:
         rest = sum(run.used for run in runs[1:])
         kept = [] if rest * 2 > runs[0].used else runs[:1]
         merge = runs[len(kept) :]
-        keys = np.concatenate([run.keys[: run.used] for run in merge])
+        keys = np.concatenate([run.written(0, run.used) for run in merge])
         rows = np.concatenate([run.rows() for run in merge])
         order = np.argsort(keys, kind="stable")
         merged = _Run(0, rows[order])
         merged.extend(keys[order])
         self._runs = [*kept, merged]
+
+
+def _written(keys: Keys | RoundKeys) -> Keys:
+    """Return keys one by one."""
+    return keys.written(0, len(keys)) if isinstance(keys, RoundKeys) else keys
 
 
 class _Run:
@@ -211,7 +182,8 @@ class _Run:
     __slots__ = ("_rows", "begin", "first", "keys", "last", "used")
 
     def __init__(self, begin: int, rows: Rows | None = None) -> None:
-        self.keys = np.empty(0, dtype=np.uint64)
+        # those of rounds, or written out, with room for more
+        self.keys: Keys | RoundKeys = np.empty(0, dtype=np.uint64)
         self._rows = rows
         self.begin = begin
         self.used = 0
@@ -222,18 +194,31 @@ class _Run:
         """Row that the next key of this run would have, -1 where rows are not consecutive."""
         return self.begin + self.used if self._rows is None else -1
 
-    def extend(self, keys: Keys | RoundKeys, room: int = 0) -> None:
-        """Add ascending keys above all there are; `room` are to be expected in all."""
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the keys and rows in use."""
+        keys = self.keys.nbytes if isinstance(self.keys, RoundKeys) else 8 * self.used
+        return keys + (0 if self._rows is None else 8 * self.used)
+
+    def extend(self, keys: Keys | RoundKeys, room: int = 0) -> bool:
+        """Add ascending keys above all there are, where they may stand here; `room` are to be expected in all."""
         need = self.used + len(keys)
-        if need > len(self.keys):
-            grown = np.empty(max(need, room, self.used + self.used // 2, 1024), dtype=np.uint64)
-            grown[: self.used] = self.keys[: self.used]
-            self.keys = grown
-        if isinstance(keys, RoundKeys):
-            keys.write(self.keys[self.used : need])
+        if isinstance(keys, RoundKeys) and not self.used:
+            self.keys = keys
+        elif isinstance(self.keys, RoundKeys):
+            both = self.keys.followed_by(keys) if isinstance(keys, RoundKeys) else None
+            if both is None:
+                return False
+            self.keys = both
+        elif isinstance(keys, RoundKeys) and len(keys) > self.used:  # many rounds behind a few keys stay rounds
+            return False
         else:
-            self.keys[self.used : need] = keys
-        self.used, self.first, self.last = need, int(self.keys[0]), int(self.keys[need - 1])
+            if need > len(self.keys):
+                self.keys = grown(self.keys, self.used, max(need, room, self.used + self.used // 2, 1024))
+            self.keys[self.used : need] = _written(keys)
+        self.used = need
+        self.first, self.last = (int(self.written(at, at + 1)[0]) for at in (0, need - 1))
+        return True
 
     def twin(self) -> "_Run":
         """Return the same; what this one is given later is not seen there (quicker than `copy`)."""
@@ -245,33 +230,42 @@ class _Run:
     def rows(self) -> Rows:
         return self._rows if self._rows is not None else np.arange(self.begin, self.begin + self.used, dtype=np.int64)
 
+    def written(self, start: int, stop: int) -> Keys:
+        """Keys `start` to `stop`."""
+        return self.keys.written(start, stop) if isinstance(self.keys, RoundKeys) else self.keys[start:stop]
+
     def stretch(self, keys: Keys) -> int:
         """Return where `keys` stand one after the other, -1 where they do not."""
-        mine = self.keys[: self.used]
-        start = int(np.searchsorted(mine, keys[0]))
-        found = mine[start : start + len(keys)]
+        start = int(self._search(keys[:1])[0])
+        found = self.written(start, min(start + len(keys), self.used))
         return start if len(found) == len(keys) and (found == keys).all() else -1
 
     def find(self, keys: Keys, out: Rows) -> None:
-        mine = self.keys[: self.used]
         start = self.stretch(keys)
         if start >= 0:  # the same places reported then as now
             at = np.arange(start, start + len(keys))
             out[:] = at + self.begin if self._rows is None else self._rows[at]
             return
-        at = np.searchsorted(mine, keys)
+        at = self._search(keys)
         at[at == self.used] = 0
-        hit = mine[at] == keys
+        hit = self.keys.take(at) == keys
         found = at[hit]
         out[hit] = found + self.begin if self._rows is None else self._rows[found]
 
     def row_of(self, key: int) -> int:
+        if isinstance(self.keys, RoundKeys):
+            at = self.keys.position(key)
+            return self.begin + at if at >= 0 else -1
         at = int(self.keys[: self.used].searchsorted(np.uint64(key)))
         if self.keys[at] != key:
             return -1
         return self.begin + at if self._rows is None else int(self._rows[at])
 
     def between(self, low: int, high: int) -> tuple[Keys, Rows]:
-        a, b = np.searchsorted(self.keys[: self.used], np.array([low, high], dtype=np.uint64))
+        a, b = self._search(np.array([low, high], dtype=np.uint64)).tolist()
         rows = np.arange(self.begin + a, self.begin + b) if self._rows is None else self._rows[a:b]
-        return self.keys[a:b], rows
+        return self.written(a, b), rows
+
+    def _search(self, keys: Keys) -> NDArray[np.intp]:
+        """How many there are below each of `keys`."""
+        return (self.keys if isinstance(self.keys, RoundKeys) else self.keys[: self.used]).searchsorted(keys)

@@ -71,7 +71,7 @@ class LiveMetrics:
     def take(self, buffer: RowBuffer, events: Events) -> int:
         """Let events into the buffer and what they change into everything else; return rows that matured."""
         if len(events):
-            newest = float(events.slot.max())
+            newest = float(events.newest_slot)
             self.newest_slot = newest if self.newest_slot is None else max(self.newest_slot, newest)
         return sum(self.apply(buffer.ingest(part)) for part in events.stretches())
 
@@ -158,7 +158,8 @@ class LiveMetrics:
     def _apply_feed(self, outcome: Outcome, cells: Cells | None) -> None:
         if outcome.truths is not None:
             truths = outcome.truths
-            newest = float(truths.slot.max())
+            slot = truths.slot if outcome.rhythm is None else outcome.rhythm.one_each(truths.slot)
+            newest = float(slot.max())
             self.newest = newest if self.newest is None else max(self.newest, newest)
             both = outcome.all_new and outcome.expected is not None
             self.feed.add(truths.place, truths.slot, truths.actual, truths.late, cells, expected=both)

@@ -272,7 +272,7 @@ class _Figures:
         actual = self._actual[rows]
         error, other = self._scratch[:, : len(actual)]
         yield "error", np.subtract(self._predicted[rows], actual, out=error)
-        yield "sq_error", np.multiply(error, error, out=other)
+        yield "sq_error", np.square(error, out=other)
         yield "abs_actual", np.abs(actual, out=other)
         absolute = np.abs(error, out=error)
         yield "abs_error", absolute

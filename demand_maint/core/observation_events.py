@@ -19,9 +19,9 @@ __all__ = [
     "Events",
     "Outcome",
     "Truths",
+    "alike",
     "all_finite",
     "is_uniform",
-    "one_or_all",
 ]
 
 VOID, PAIR, PREDICTION, ACTUAL, SERVED = range(5)
@@ -38,9 +38,9 @@ def is_uniform(values: NDArray[Any]) -> bool:
     return values.strides == (0,) or bool((values == values[0]).all())
 
 
-def one_or_all(values: Floats) -> Floats:
-    """Return one of the values where all share its memory: to convert them one by one takes longer than to write them."""
-    return values[:1] if values.strides == (0,) else values
+def alike(value: Any, count: int, dtype: Any = np.float64) -> NDArray[Any]:
+    """`count` times the same number, in the memory of one, which nobody may write to."""
+    return np.ndarray((count,), dtype, np.array(value, dtype=dtype).tobytes(), strides=(0,))
 
 
 def all_finite(first: Floats, second: Floats) -> bool:
@@ -74,6 +74,11 @@ class Events:
 
     def __len__(self) -> int:
         return len(self.slot)
+
+    @property
+    def newest_slot(self) -> int:
+        """Latest slot of any."""
+        return int((self.slot if self.rhythm is None else self.rhythm.one_each(self.slot)).max())
 
     def take(self, rows: NDArray[np.intp] | slice) -> "Events":
         """Return some of them."""

@@ -25,9 +25,9 @@ from demand_maint.core.observation_events import (
     Events,
     Outcome,
     Truths,
+    alike,
     all_finite,
     is_uniform,
-    one_or_all,
 )
 from demand_maint.core.records import MaturedBatch
 from demand_maint.core.row_columns import IS_ASSUMED, IS_KNOWN, IS_MATURE, IS_PREDICTED, IS_SERVED, RowColumns
@@ -46,7 +46,7 @@ Codes = NDArray[np.uint32]
 
 
 class RowBuffer:
-    """Rows of the recent window: 39 bytes each, and what was served beside those that came through the model handle.
+    """Rows of the recent window: at most 39 bytes each, and what was served beside those that came through the model handle.
 
     Parameters
     ----------
@@ -101,13 +101,14 @@ class RowBuffer:
             return None
         if int(events.slot[-1]) >= int(events.slot[0]) + self._season:
             return None
-        naive = self._seasons.find(events.place, events.slot)
+        naive = self._seasons.find(events.place, events.slot, int(events.slot[-1]))
         rows = slice(self._columns.append(keys, IS_MATURE), self._columns.used)
         self._columns.version[rows] = events.version
         self._columns.predicted[rows] = events.predicted
         self._columns.actual[rows] = events.actual
-        self._columns.naive[rows] = naive
-        self._columns.observed[rows] = one_or_all(events.observed_at)
+        if naive.strides != (0,):  # else there is none yet
+            self._columns.put_naive(rows, naive)
+        self._columns.observed[rows] = events.observed_at
         batch = MaturedBatch(
             events.place,
             events.slot,
@@ -117,7 +118,7 @@ class RowBuffer:
             events.actual,
             naive,
             np.empty((len(events), 0), dtype=np.float32),
-            np.broadcast_to(np.uint32(0), (len(events),)),
+            alike(0, len(events), np.uint32),
             events.observed_at,
         )
         late = self._late(events.slot, events.observed_from)
@@ -151,9 +152,11 @@ class RowBuffer:
             return None
         place, slot, actual = events.place, events.slot, events.actual
         self._columns.actual[rows] = actual
-        self._columns.observed[rows] = one_or_all(events.observed_at)
+        self._columns.observed[rows] = events.observed_at
         self._columns.flags[rows] = flags | IS_KNOWN  # last, since others may be reading
-        naive = self._columns.naive[rows] = self._seasons.find(place, slot)
+        naive = self._seasons.find(place, slot, int(slot[-1]))
+        if naive.strides != (0,):  # else there is none yet
+            self._columns.put_naive(rows, naive)
         late = self._late(slot, events.observed_from)
         out = Outcome(
             truths=Truths(place, slot, actual, late, actual),
@@ -163,11 +166,11 @@ class RowBuffer:
             added = self._columns.served_batch(place, slot, rows)
         else:
             predicted = self._columns.predicted[rows].copy()
-            nothing = np.empty((len(events), 0), dtype=np.float32), np.broadcast_to(np.uint32(0), (len(events),))
+            nothing = np.empty((len(events), 0), dtype=np.float32), alike(0, len(events), np.uint32)
             added = MaturedBatch(
                 place,
                 slot,
-                self._columns.version[rows].copy(),
+                self._columns.version[rows],
                 predicted,
                 predicted,
                 actual,
@@ -271,7 +274,7 @@ class RowBuffer:
             before = self._columns.values(rows)
             self._columns.flags[rows] |= IS_KNOWN | IS_ASSUMED
             self._columns.actual[rows] = 0.0
-            self._columns.observed[rows] = int(now)
+            self._columns.observed[rows] = np.full(len(rows), int(now))
             place, slot = split_keys(keys)
             self._conclude(place, slot, rows, before, np.zeros(len(rows)), out)
         return out
@@ -391,8 +394,8 @@ class RowBuffer:
         # the naive forecasts of these rows, and of rows that lean on truths that are new or changed
         mature = (after.flags & IS_MATURE) == IS_MATURE
         touched = np.flatnonzero(mature)
-        self._columns.naive[rows[touched]] = self._seasons.find(place[touched], slot[touched])
-        after.naive[touched] = self._columns.naive[rows[touched]]
+        after.naive[touched] = self._seasons.find(place[touched], slot[touched])
+        self._columns.put_naive(rows[touched], after.naive[touched])
         was = (before.flags & IS_MATURE) == IS_MATURE
         differs = was & mature & before.differs(after)
         retract, add = was & differs, mature & (~was | differs)
@@ -443,7 +446,7 @@ class RowBuffer:
             their_slot[differs],
             before.take(differs),
         )
-        self._columns.naive[rows] = naive[differs]
+        self._columns.put_naive(rows, naive[differs])
         return (
             self._columns.batch(their_place, their_slot, before),
             self._columns.batch(their_place, their_slot, self._columns.values(rows)),

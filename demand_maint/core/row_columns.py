@@ -6,15 +6,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from demand_maint.core.key_index import KeyIndex, RoundKeys, make_keys
+from demand_maint.core.key_index import KeyIndex, make_keys
 from demand_maint.core.observation_events import SERVED, Events, Outcome, is_uniform
 from demand_maint.core.records import MaturedBatch
+from demand_maint.core.round_keys import RoundKeys
 from demand_maint.core.row_state import RowState, grown
+from demand_maint.core.steady_column import SteadyColumn
 
-__all__ = ["IS_ASSUMED", "IS_KNOWN", "IS_MATURE", "IS_PREDICTED", "IS_SERVED", "RowColumns"]
+__all__ = ["HAS_NAIVE", "IS_ASSUMED", "IS_KNOWN", "IS_MATURE", "IS_PREDICTED", "IS_SERVED", "RowColumns"]
 
-#: Flags of a row: predicted; truth known; predicted through the model handle; truth assumed to be 0.
-IS_PREDICTED, IS_KNOWN, IS_SERVED, IS_ASSUMED = 1, 2, 4, 8
+#: Flags of a row: predicted; truth known; predicted through the model handle; truth assumed to be 0; a season before was looked up.
+IS_PREDICTED, IS_KNOWN, IS_SERVED, IS_ASSUMED, HAS_NAIVE = 1, 2, 4, 8, 16
 IS_MATURE = IS_PREDICTED | IS_KNOWN
 
 Floats = NDArray[np.float64]
@@ -23,7 +25,7 @@ Codes = NDArray[np.uint32]
 
 
 class RowColumns:
-    """Rows in the order in which their keys were met: 39 bytes each, and beside some what was served.
+    """Rows in the order in which their keys were met: at most 39 bytes each, and beside some what was served.
 
     Attributes
     ----------
@@ -32,18 +34,16 @@ class RowColumns:
     index
         Rows by key.
     version, flags, predicted, actual, naive, observed
-        The columns; what the last four hold means something only where the flags say so.
+        The columns; what the last four hold means something only where the flags say so. As long as nothing is known a season
+        before, there is no `naive`.
     """
 
     def __init__(self) -> None:
         self.used = 0
         self.index = KeyIndex()
-        self.version = np.empty(0, dtype=np.uint16)
+        self.predicted = self.actual = self.naive = np.empty(0)
+        self.observed, self.version = SteadyColumn(np.uint32), SteadyColumn(np.uint16)
         self.flags = np.empty(0, dtype=np.uint8)
-        self.predicted = np.empty(0)
-        self.actual = np.empty(0)
-        self.naive = np.empty(0)
-        self.observed = np.empty(0, dtype=np.uint32)
         # only once something was served through the handle: position of a row's extras, -1 for none
         self._extra: NDArray[np.int32] | None = None
         self._served = np.empty(0)
@@ -78,9 +78,9 @@ class RowColumns:
         self.index = KeyIndex()
         self.index.append(keys, 0)
         here = _as_slice(rows, self.used)
-        self.version, self.flags = self.version[here], self.flags[here]
-        self.predicted, self.actual = self.predicted[here], self.actual[here]
-        self.naive, self.observed = self.naive[here], self.observed[here]
+        self.version, self.observed = self.version.kept(here), self.observed.kept(here)
+        self.naive = self.naive[here] if len(self.naive) else self.naive
+        self.flags, self.predicted, self.actual = self.flags[here], self.predicted[here], self.actual[here]
         if self._extra is not None:
             extra = self._extra[here].copy()  # others may be reading the one there was
             kept = (extra[: len(rows)] >= 0).nonzero()[0]
@@ -113,8 +113,12 @@ class RowColumns:
     def _make_room(self, need: int) -> None:
         if need > len(self.flags):
             room = max(need, len(self.flags) + len(self.flags) // 2, 4096)
-            for name in ("version", "flags", "predicted", "actual", "naive", "observed"):
+            for name in ("flags", "predicted", "actual"):
                 setattr(self, name, grown(getattr(self, name), self.used, room))
+            if len(self.naive):
+                self.naive = grown(self.naive, self.used, room)
+            self.version.make_room(room)
+            self.observed.make_room(room)
             if self._extra is not None:
                 self._extra = grown(self._extra, self.used, room)
 
@@ -127,8 +131,6 @@ class RowColumns:
             rows[missing] = np.arange(first, self.used)
             self.predicted[first : self.used] = np.nan
             self.actual[first : self.used] = np.nan
-            self.naive[first : self.used] = np.nan
-            self.version[first : self.used] = 0
         return rows
 
     def take_served(self, events: Events, floor: int) -> Outcome | None:
@@ -143,7 +145,7 @@ class RowColumns:
         rows = slice(self.append(keys, IS_PREDICTED | IS_SERVED), self.used)
         self.version[rows] = events.version
         self.predicted[rows] = events.predicted
-        self.actual[rows] = self.naive[rows] = np.nan
+        self.actual[rows] = np.nan
         self.keep_extras(rows, events)
         return Outcome(
             predicted=(events.place, events.slot, events.version),
@@ -196,10 +198,26 @@ class RowColumns:
             self.predicted[at],
             self.served_values(at),
             self.actual[at],
-            self.naive[at],
+            self.naive_values(at),
             self.observed[at].astype(np.float64),
             extra,
         )
+
+    def naive_values(self, at: Ints | slice) -> Floats:
+        """Return the seasonal-naive forecasts of the rows `at`, NaN where there is none."""
+        flags = self.flags[at]
+        return (
+            np.where((flags & HAS_NAIVE) != 0, self.naive[at], np.nan)
+            if len(self.naive)
+            else np.full(len(flags), np.nan)
+        )
+
+    def put_naive(self, at: Ints | slice, naive: Floats) -> None:
+        """Let `naive` be the seasonal-naive forecasts of the rows `at`."""
+        if not len(self.naive):
+            self.naive = np.empty(len(self.flags))
+        self.naive[at] = naive
+        self.flags[at] |= HAS_NAIVE  # last, since others may be reading
 
     def served_batch(self, place: Codes, slot: Ints, rows: slice) -> MaturedBatch:
         """Return rows one after the other whose truth is known and who all were served, as they are now."""
@@ -212,11 +230,11 @@ class RowColumns:
         return MaturedBatch(
             place,
             slot,
-            self.version[rows].copy(),
+            self.version[rows],
             self.predicted[rows].copy(),
             self._served[there].copy(),
             self.actual[rows].copy(),
-            self.naive[rows].copy(),
+            self.naive_values(rows),
             self._members[there].copy(),
             self._snapshot[there].copy(),
             self.observed[rows].astype(np.float64),

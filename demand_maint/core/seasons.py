@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demand_maint.core.key_index import make_keys
+from demand_maint.core.observation_events import alike
 from demand_maint.core.row_columns import IS_KNOWN, RowColumns
 from demand_maint.core.timegrid import TimeGrid
 
@@ -62,14 +63,14 @@ class Seasons:
             return float(self._reference(np.array((place,), dtype=np.uint32), np.array((slot,)))[0])
         return np.nan
 
-    def find(self, place: Codes, slot: Ints) -> Floats:
-        """Forecasts of any keys, as known now; NaN where there is none."""
+    def find(self, place: Codes, slot: Ints, newest: int | None = None) -> Floats:
+        """Forecasts of any keys, as known now; NaN where there is none. `newest` is the latest slot where that is known."""
         if not len(slot):
             return np.empty(0)
-        newest = int(slot.max())
+        newest = int(slot.max()) if newest is None else newest
         distances = [d for d in (self._season, 2 * self._season) if not self._begins_later(newest - d)]
         if not distances:
-            return np.broadcast_to(np.float64(np.nan), (len(slot),))
+            return alike(np.nan, len(slot))
         out = self._known(place, slot, distances[0])
         if len(distances) > 1 and len(want := np.flatnonzero(np.isnan(out))):
             out[want] = self._known(place[want], slot[want], distances[1])
