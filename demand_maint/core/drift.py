@@ -114,8 +114,9 @@ class DegradationTest:
     """Self-centring, self-scaling Page-Hinkley test in two grades.
 
     Each day's figure is measured from the running centre in units of the running scale, widened by what one day tells about
-    the next (an AR(1) estimate), and summed above an allowance; the sum starts anew at zero. The allowance is larger while the
-    centre rests on few days. The test learns from days in control only.
+    the next (an AR(1) estimate), and summed above an allowance; the sum starts anew at zero. The allowance is what models in
+    control wander off for weeks (`WANDER`, a log ratio), within a part of the day-to-day noise that is worth waiting for, and
+    more while the centre rests on few days. The test learns from days in control only.
 
     Parameters
     ----------
@@ -135,7 +136,8 @@ class DegradationTest:
     True
     """
 
-    ALLOWANCE = 0.3
+    WANDER = 0.12
+    ALLOWANCE = (0.3, 0.55)
     UNSURE = 0.4
     CLIP = 3.0
     BURN_IN = 7
@@ -192,8 +194,11 @@ class DegradationTest:
         excess = value - self._centre
         z = excess / self._scale
         wide = math.sqrt((1.0 + self._persistence) / (1.0 - self._persistence))
-        clip = self.CLIP
-        step = min(max(z / wide, -clip), clip) - self.ALLOWANCE - self.UNSURE / math.sqrt(self._centre_days)
+        clip, (least, most) = self.CLIP, self.ALLOWANCE
+        allowance = min(max(self.WANDER / (wide * self._scale), least), most) + self.UNSURE / math.sqrt(
+            self._centre_days
+        )
+        step = min(max(z / wide, -clip), clip) - allowance
         total = self._sum + step
         if total <= 0.0:
             self._sum = 0.0

@@ -69,6 +69,30 @@ def test_an_alarm_ends_when_the_errors_come_back() -> None:
     assert not test.drift_detected
 
 
+def test_what_models_in_control_wander_off_for_weeks_is_no_shift() -> None:
+    """On streams of little noise, months of a few percent more must hardly alarm; without the allowance for that they do."""
+
+    class Unallowed(DegradationTest):
+        """The same test, which knows no wandering."""
+
+        WANDER = 0.0
+
+    alarms = {DegradationTest: 0, Unallowed: 0}
+    for seed in range(8):
+        wandering = [
+            0.05 * math.sin(2 * math.pi * day / 180) + noise for day, noise in enumerate(stream(seed, 730, 0.08))
+        ]
+        for kind in alarms:
+            test = kind(centre=0.0, centre_days=60, scale=0.08, scale_days=60)
+            for value in wandering:
+                test.update(value)
+                if test.drift_detected:
+                    alarms[kind] += 1
+                    test.rearm()
+    assert alarms[DegradationTest] <= 8  # of 16 years
+    assert alarms[Unallowed] > 3 * alarms[DegradationTest]
+
+
 def test_it_learns_nothing_from_an_alarmed_period() -> None:
     """Centre and scale must stand still while the retrain grade is in alarm."""
     test = DegradationTest(centre=0.0, scale=0.15)
