@@ -34,7 +34,7 @@ _SAVED_BYTES_A_SECOND = 50_000
 _GENTLE_CHUNK = 4_096  # well under a millisecond with the interpreter held
 _PAUSE = 0.0005
 _SNAPSHOT = "metrics"
-_FORMAT = 3  # of the saved sums: another one is counted again from the rows; 3 has what was fresh in errors
+_FORMAT = 4  # of the saved sums: another one is counted again from the rows; 4 has own errors
 _log = get_logger("store")
 
 

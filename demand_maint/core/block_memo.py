@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,11 @@ __all__ = ["BlockMemo"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-_NOTHING: tuple[int, Ints, Floats] = (-1, np.empty(0, dtype=np.int64), np.empty(0))
+Mark = TypeVar("Mark")
+_NONE = np.empty(0, dtype=np.int64)
 
 
-class BlockMemo:
+class BlockMemo(Generic[Mark]):
     """Remembers the newest answer to one question about blocks between edges (hours).
 
     Examples
@@ -22,7 +24,7 @@ class BlockMemo:
     >>> def work_out(first: int, end: int) -> Floats:
     ...     asked.append((first, end))
     ...     return np.arange(first, end, dtype=np.float64)
-    >>> memo = BlockMemo()
+    >>> memo = BlockMemo[int]()
     >>> unchanged = np.zeros(3, dtype=bool)
     >>> memo.blocks(np.array([0, 24, 48, 72]), 1, lambda since: unchanged, work_out).tolist()
     [0.0, 1.0, 2.0]
@@ -36,13 +38,13 @@ class BlockMemo:
 
     def __init__(self) -> None:
         # one value that is replaced as a whole, since others may be asking
-        self._known = _NOTHING
+        self._known: tuple[Mark | None, Ints, Floats] = (None, _NONE, np.empty(0))
 
     def blocks(
         self,
         edges: Ints,
-        now: int,
-        changed: Callable[[int], NDArray[np.bool_]],
+        now: Mark,
+        changed: Callable[[Mark], NDArray[np.bool_]],
         work_out: Callable[[int, int], Floats],
     ) -> Floats:
         """Return an array, not to be written to, whose first axis are the B blocks between B + 1 ascending `edges`.
@@ -50,9 +52,9 @@ class BlockMemo:
         Parameters
         ----------
         now
-            Number of the newest change, 0 or more.
+            What tells the newest change from others.
         changed
-            Tells of each block whether it changed after the change of a number.
+            Tells of each block whether it changed after such a change.
         work_out
             Gives the blocks from one position up to another.
         """
@@ -60,7 +62,7 @@ class BlockMemo:
         count = max(len(edges) - 1, 0)
         gone = int(before.searchsorted(edges[0])) if count else 0
         shared = min(len(before) - gone, len(edges)) - 1
-        if shared <= 0:
+        if since is None or shared <= 0:
             out = work_out(0, count)
         else:
             same = edges[: shared + 1] == before[gone : gone + shared + 1]
@@ -79,12 +81,12 @@ class BlockMemo:
         self._known = (now, edges, out)
         return out
 
-    def known(self, edges: Ints, changed: Callable[[int], NDArray[np.bool_]]) -> Floats | None:
+    def known(self, edges: Ints, changed: Callable[[Mark], NDArray[np.bool_]]) -> Floats | None:
         """Return the blocks between `edges` where all of them were asked for and none has changed since, ``None`` elsewhere."""
         since, before, found = self._known
         first = int(before.searchsorted(edges[0]))
         there = before[first : first + len(edges)]
-        if len(there) < len(edges) or (there != edges).any() or changed(since).any():
+        if since is None or len(there) < len(edges) or (there != edges).any() or changed(since).any():
             return None
         return found[first : first + len(edges) - 1]
 

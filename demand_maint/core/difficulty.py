@@ -2,13 +2,10 @@
 
 Dividing by the error of a seasonal-naive forecast takes the season out, and puts that forecast's own bad luck in: a day is
 called hard because *last week's* was odd. So a day is mostly measured by an ordinary forecast (`core.ordinary`), which no model
-has a part in either; by the naive error where there is not yet the past for one; and by the level of demand. And of the model's
-errors, as of the ordinary forecast's, only what was fresh in them counts (`core.fresh`): the rest is luck that lasts for hours.
+has a part in either, and of the model's error only what is its own counts (`core.own_errors`). Where there is not yet the past
+for an ordinary forecast, the naive error and the level of demand tell, and what was fresh in the model's error (`core.fresh`).
 
-The powers 0.7 and 0.2 were chosen on the shipped bikes. The ordinary forecast, its share and its level power were chosen on the
-bikes of 2010 to 2014; in the years since, which were looked at beside them, the weekly means of the log ratio are a quarter
-quieter than without it (0.16 against 0.22). The car parks had no say in them; there the weekly means are a fifth quieter (0.12
-against 0.14).
+The powers 0.7 and 0.2 were chosen on the shipped bikes, those beside own errors on the bikes of 2010 to 2014.
 
 A day on which demand itself is as it never is (a holiday nobody listed) says nothing about the model: the world has changed,
 for a week or for good, and only time tells which. It is set aside, nine days in a row at most: a week and its weekends.
@@ -19,29 +16,32 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from demand_maint.core.feed import FeedState
+from demand_maint.core.ordinary import days_ahead
+from demand_maint.core.own_sums import sample_step
 from demand_maint.core.recurrence import Recurrence
 from demand_maint.core.surprise import DemandMemory, surprises
-from demand_maint.core.view import Floats, MetricsView
+from demand_maint.core.view import DAY, Floats, MetricsView
 
 __all__ = [
     "DailySeries",
+    "OwnDays",
     "SeriesMemory",
     "daily_series",
     "deserved_log_error",
     "log_error_against",
-    "ordinary_share",
+    "own_share",
     "set_aside",
     "usual_and_spread",
 ]
 
 NAIVE_POWER = 0.7
 LEVEL_POWER = 0.2
-#: Share of the ordinary forecast in that power; the level's own power beside it.
-ORDINARY = 0.7
-ORDINARY_LEVEL_POWER = 0.1
+#: Powers of the ordinary and of the naive error, both in roots of demand, beside own errors.
+ORDINARY_POWER = 0.55
+NAIVE_BESIDE = 0.1
 #: Share of the demand below which an ordinary forecast makes no error to compare with.
 NO_ERROR = 0.002
-#: Days after which it is known what the ordinary forecast mostly tells.
+#: Days after which it is known what judging by own errors mostly changes.
 SETTLED = 28
 #: Standard deviations above the usual from which the naive error counts in full.
 TAIL = 1.0
@@ -56,11 +56,18 @@ PULL = 1.0 - 0.5 ** (1.0 / HALF_LIFE)
 LEAST_ROWS = 0.5
 
 
+class OwnDays(Struct, frozen=True):
+    """The model's own error and the ordinary forecast's per row (`core.own_errors`) of D days, (D,) each; NaN where unknown."""
+
+    own: Floats
+    ordinary: Floats
+
+
 class DailySeries(Struct, frozen=True):
     """One figure per local day (arrays of length D): the log error against the deserved one, NaN where there is none.
 
-    `adjusted` tells whether it could be taken against the deserved error at all, `share` is what the ordinary forecast added
-    to that, `aside` which days are set aside.
+    `adjusted` tells whether it could be taken against the deserved error at all, `share` is what judging by own errors took
+    from it, `aside` which days are set aside.
     """
 
     values: Floats
@@ -82,10 +89,8 @@ class SeriesMemory:
         self.unusual = Recurrence(_next_usual)
 
 
-def deserved_log_error(
-    naive: Floats, level: Floats, ordinary: Floats | None = None, memory: SeriesMemory | None = None
-) -> Floats:
-    """Log of the error that each day deserved, up to a constant.
+def deserved_log_error(naive: Floats, level: Floats, memory: SeriesMemory | None = None) -> Floats:
+    """Log of the error that each day deserved by the naive forecast's, up to a constant.
 
     Parameters
     ----------
@@ -93,8 +98,6 @@ def deserved_log_error(
         Mean absolute error of the seasonal-naive forecast per day, (D,); zero or NaN where unknown.
     level
         Mean absolute demand per day, (D,).
-    ordinary
-        Mean absolute error of the ordinary forecast per day, (D,); without it the naive error tells alone.
 
     Returns
     -------
@@ -109,36 +112,33 @@ def deserved_log_error(
     known = (naive > 0) & (level > 0)
     logs = np.log(np.where(known, naive, np.nan))
     deserved = NAIVE_POWER * logs + LEVEL_POWER * np.log(np.where(known, level, np.nan))
-    reference = logs
-    if ordinary is not None:
-        deserved += ordinary_share(naive, level, ordinary)
-        both = _comparable(naive, level, ordinary)
-        reference = np.where(both, (1.0 - ORDINARY) * logs + ORDINARY * np.log(np.where(both, ordinary, 1.0)), np.nan)
-        reference = reference if both.any() else logs
-    above, spread = _above_usual(reference, (memory or SeriesMemory()).hard)
+    above, spread = _above_usual(logs, (memory or SeriesMemory()).hard)
     beyond = (1.0 - NAIVE_POWER) * (above - TAIL * spread)
     return deserved + np.where(beyond > 0, beyond, 0.0)
 
 
-def ordinary_share(naive: Floats, level: Floats, ordinary: Floats) -> Floats:
-    """Return what the ordinary forecast adds to the log of the deserved error, against what it first added; zero where unknown.
+def own_share(whole: Floats, naive: Floats, level: Floats, days: OwnDays) -> Floats:
+    """Return what judging by own errors takes from the figure of whole ones, (D,); zero where own errors are unknown.
 
-    Measured from its mean over the first days that have it, so that a stream starts, and goes on where it has gaps, with the
-    naive error alone.
+    Measured from its mean over the first days that have it, so that a stream starts, and goes on where it has gaps, with its
+    whole errors.
+
+    Parameters
+    ----------
+    whole
+        Log of the model's mean fresh error over `deserved_log_error` per day, (D,).
+    naive, level
+        As there.
     """
-    known = _comparable(naive, level, ordinary)
+    share = np.zeros(len(whole))
+    known = np.isfinite(whole) & (days.own > 0) & (days.ordinary > NO_ERROR * np.sqrt(level))
     if not known.any():
-        return np.zeros(len(naive))
-    ratio = np.log(ordinary[known] / naive[known])
-    added = NAIVE_POWER * ORDINARY * ratio + (ORDINARY_LEVEL_POWER - LEVEL_POWER) * np.log(level[known])
-    share = np.zeros(len(naive))
-    share[known] = added - added[:SETTLED].mean()
+        return share
+    root = np.sqrt(level[known])
+    own = np.log(days.own[known]) - ORDINARY_POWER * np.log(days.ordinary[known])
+    taken = whole[known] - own + NAIVE_BESIDE * np.log(naive[known] / root)
+    share[known] = taken - taken[:SETTLED].mean()
     return share
-
-
-def _comparable(naive: Floats, level: Floats, ordinary: Floats) -> NDArray[np.bool_]:
-    known: NDArray[np.bool_] = (naive > 0) & (level > 0) & (ordinary > NO_ERROR * level)
-    return known
 
 
 def set_aside(level: Floats, surprise: Floats, memory: SeriesMemory | None = None) -> NDArray[np.bool_]:
@@ -183,10 +183,12 @@ def _next_usual(state: tuple[float, float], value: float) -> tuple[tuple[float, 
 
 
 def log_error_against(
-    error: Floats, naive: Floats, level: Floats, ordinary: Floats | None = None, surprise: Floats | None = None
+    error: Floats, naive: Floats, level: Floats, own: OwnDays | None = None, surprise: Floats | None = None
 ) -> Floats:
     """Log of each day's mean fresh error over the deserved one, up to a constant, (D,); NaN where unknown or set aside."""
-    values = np.log(np.where(error > 0, error, np.nan)) - deserved_log_error(naive, level, ordinary)
+    values = np.log(np.where(error > 0, error, np.nan)) - deserved_log_error(naive, level)
+    if own is not None:
+        values -= own_share(values, naive, level, own)
     if surprise is not None:
         values[set_aside(level, surprise)] = np.nan
     return values
@@ -217,6 +219,7 @@ def daily_series(
     feed: FeedState,
     *,
     adjusted: bool,
+    horizon: float = DAY,
     memory: SeriesMemory | None = None,
 ) -> DailySeries:
     """Return the figure of each of D days between D + 1 `edges` (hours).
@@ -230,6 +233,8 @@ def daily_series(
     adjusted
         Whether to divide by the deserved error; otherwise, and where most rows have no seasonal-naive forecast, it is the log
         error itself.
+    horizon
+        How long before its time a forecast is wanted, seconds.
     memory
         Of the days judged before; with it only what is new is worked out.
     """
@@ -257,12 +262,46 @@ def daily_series(
     if adjusted:
         naive = np.where(enough, blocks["naive_abs_error"] / np.where(enough, rows, 1.0), np.nan)
         level = np.where(blocks["n"] > 0, blocks["abs_actual"] / counted, 0.0)
-        surprise, ordinary = surprises(view, edges, feed, memory.demand)
-        share, aside = ordinary_share(naive, level, ordinary), set_aside(level, surprise, memory)
-        values = logs - deserved_log_error(naive, level, ordinary, memory)
+        surprise, counts = surprises(view, edges, feed, memory.demand)
+        own = _own_days(view, edges, champion, first_day, days_ahead(horizon), counts)
+        values = logs - deserved_log_error(naive, level, memory)
+        share, aside = own_share(values, naive, level, own), set_aside(level, surprise, memory)
+        values = values - share
         values[aside] = np.nan
     else:
         values = logs
         share, aside = np.zeros(day_count), np.zeros(day_count, dtype=bool)
     starts = edges[:day_count].astype(np.float64) * 3600.0
     return DailySeries(values, starts, rows, share, aside, adjusted)
+
+
+def _own_days(
+    view: MetricsView,
+    edges: NDArray[np.int64],
+    champion: int | None,
+    first_day: int,
+    lag: int,
+    counts: Floats,
+) -> OwnDays:
+    """Return own and ordinary error of each day; NaN where they are known of less than half of the rows.
+
+    Parameters
+    ----------
+    counts
+        Rows per place looked at, (P, D), those of faulty feeds left out.
+    """
+    step = sample_step(len(view.places))
+    sums = view.sums.own_by_place(view.feed, edges, view.grid, lag, champion, first_day, step)
+    counts = counts[: len(sums["n"])]
+    judged = np.where(counts > 0, sums["n"][: len(counts)], 0.0)
+    rows = judged.sum(axis=0)
+    enough = (rows > 0) & (rows >= LEAST_ROWS * counts.sum(axis=0))
+    own, ordinary = (
+        np.where(
+            enough,
+            np.where(judged > 0, sums[name][: len(counts)], 0.0).sum(axis=0) / np.where(enough, rows, 1.0),
+            np.nan,
+        )
+        for name in ("own", "ordinary")
+    )
+    return OwnDays(own, ordinary)

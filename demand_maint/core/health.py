@@ -196,7 +196,16 @@ def _drift(
     if since is not None and champion is not None:
         first = int(np.searchsorted(edges[:-1] * HOUR, since, side="left"))
     adjusted = policy.method == "difficulty_adjusted"
-    series = daily_series(view, edges, champion, min(first, len(days)), feed, adjusted=adjusted, memory=memory.series)
+    series = daily_series(
+        view,
+        edges,
+        champion,
+        min(first, len(days)),
+        feed,
+        adjusted=adjusted,
+        horizon=config.horizon_seconds,
+        memory=memory.series,
+    )
     if config.holidays:
         # a listed holiday says nothing about the model: neither for nor against it
         listed = np.array(config.holidays, dtype="datetime64[D]").astype(np.int64)
@@ -228,7 +237,7 @@ def _drift(
 
 
 def _start(baseline: Baseline | None, series: DailySeries) -> float | None:
-    """Return where the test starts: the baseline's centre, less what the ordinary forecast made of the reference days."""
+    """Return where the test starts: the baseline's centre, less what own errors took from the reference days."""
     if baseline is None or baseline.log_centre is None or not series.adjusted:
         return None
     if baseline.since is None or baseline.until is None:

@@ -11,6 +11,7 @@ from demand_maint.core.feed_sums import FeedSums
 from demand_maint.core.hour_table import HOUR, Cells
 from demand_maint.core.metrics import HourlySums
 from demand_maint.core.observations import Events, Outcome, RowBuffer
+from demand_maint.core.ordinary import days_ahead, reach
 from demand_maint.core.records import MaturedBatch
 from demand_maint.core.timegrid import TimeGrid
 
@@ -128,10 +129,14 @@ class LiveMetrics:
         self.past_truths += 1
 
     def compact(self, before: float) -> None:
-        """Merge hours of local days that ended before `before` into one, at the hour in which the day began."""
-        day = self.grid.day(np.array([before]))
+        """Merge hours of local days that ended before `before` into one, at the hour in which the day began.
+
+        Those are kept longer by which the ordinary forecast has to look back further than a day ahead.
+        """
+        lag = days_ahead(self._horizon)
+        day = self.grid.day(np.array([before])) - (reach(lag) - reach(1))
         edge = int(self.grid.day_start(day)[0]) // HOUR
-        self.feed.settle_ordinary(int(day[0]), self.grid)
+        self.sums.settle_own(self.feed, int(day[0]), self.grid, lag)
         hours = self.sums.hours_before(edge)
         if len(hours):
             self.sums.gather(hours, self._day_hours(hours), self.grid)

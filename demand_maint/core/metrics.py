@@ -15,9 +15,11 @@ from demand_maint.core.block_memo import BlockMemo
 from demand_maint.core.fresh import fresh_errors
 from demand_maint.core.hour_table import HOUR, Cells, HourTable
 from demand_maint.core.observation_events import is_uniform
+from demand_maint.core.own_errors import OWN_FIELDS
+from demand_maint.core.own_sums import OwnSums
 from demand_maint.core.records import MaturedBatch
 from demand_maint.core.timegrid import TimeGrid
-from demand_maint.core.view import SUM_FIELDS
+from demand_maint.core.view import SUM_FIELDS, FeedView
 
 __all__ = ["HourlySums", "WindowSums", "add_between", "reduce_between"]
 
@@ -63,14 +65,15 @@ class HourlySums:
     0.0
     """
 
-    __slots__ = ("_found", "_memos", "_merged", "_scratch", "_tables")
+    __slots__ = ("_found", "_memos", "_merged", "_own", "_scratch", "_tables")
 
     def __init__(self) -> None:
         self._tables: dict[int, HourTable] = {}
-        self._memos: dict[Any, BlockMemo] = {}
+        self._memos: dict[Any, BlockMemo[int]] = {}
         # by version, the number of the change up to which fresh errors are found; before the hour `_merged` hours are days
         self._found: dict[int, int] = {}
         self._merged = 0
+        self._own = OwnSums()
         # kept: the first touch of fresh memory costs more than what is worked out in it
         self._scratch = np.empty((2, 0))
 
@@ -172,6 +175,38 @@ class HourlySums:
             out[:, :, : blocks.shape[2]] += blocks
         return {name: out[:, i].T for i, name in enumerate(fields)}
 
+    def own_by_place(
+        self,
+        feed: FeedView,
+        edges: NDArray[np.int64],
+        grid: TimeGrid,
+        lag: int,
+        champion: int | None = None,
+        first_day: int = 0,
+        every: int = 1,
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return rows compared, own error and ordinary error (`core.own_errors`) per place and local day, (P, D) each.
+
+        Parameters
+        ----------
+        feed
+            The truth of the same places.
+        edges
+            Hours at which D days begin, and at which the last one ends.
+        lag
+            Days that forecasts are made ahead.
+        champion, first_day
+            From that position on rows of this version count, before it everybody's; without a champion all do.
+        every
+            Of so many places one; a `sample_step`.
+        """
+        found = self._own.by_place(self._tables, feed, edges, grid, lag, every, champion, first_day)
+        return dict(zip(OWN_FIELDS, found, strict=True))
+
+    def settle_own(self, feed: FeedView, before: int, grid: TimeGrid, lag: int) -> None:
+        """Find for good the own errors of days that cannot be found once the hours of days before `before` are merged."""
+        self._own.settle(self._tables, feed, before, grid, lag)
+
     def versions(self, start_hour: int, end_hour: int) -> list[int]:
         """Versions with rows whose truth is known in the range, ascending."""
         return sorted(
@@ -186,6 +221,7 @@ class HourlySums:
                 del self._tables[number]
                 self._found.pop(number, None)
                 self._memos = {asked: memo for asked, memo in self._memos.items() if asked[0] != number}
+        self._own.forget(hour, self._tables)
 
     def hours_before(self, hour: int) -> NDArray[np.int64]:
         """Hours before `hour` that hold anything, over all versions, ascending."""
@@ -208,7 +244,8 @@ class HourlySums:
             shape, (hours, data, totals) = table.parts()
             shapes[str(number)] = shape
             arrays |= {f"{number}.hours": hours, f"{number}.data": data, f"{number}.totals": totals}
-        return {"merged": self._merged, "shapes": shapes}, arrays
+        own, own_arrays = self._own.parts()
+        return {"merged": self._merged, "shapes": shapes, "own": own}, arrays | own_arrays
 
     def load(self, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `parts` gave; what was here before is gone."""
@@ -216,6 +253,7 @@ class HourlySums:
         for number, shape in facts["shapes"].items():
             table = self._table(int(number))
             table.load(shape, [arrays[f"{number}.{part}"] for part in ("hours", "data", "totals")])
+        self._own.load(facts["own"], arrays)
 
     def _table(self, version: int) -> HourTable:
         table = self._tables.get(version)

@@ -1,8 +1,7 @@
 """How unusual the demand of a day was, whatever anybody predicted.
 
-*Surprise*, in units of demand: how far the day of a place lay from the median of the same weekday one to four weeks before.
-*Ordinary error*: what an ordinary forecast of its hours missed by (`core.ordinary`). Both are means over places, weighted by
-rows. They come from truths alone, so no model can hide in them.
+*Surprise*, in units of demand: how far the day of a place lay from the median of the same weekday one to four weeks before; the
+mean over places, weighted by rows. It comes from truths alone, so no model can hide in it.
 """
 
 import numpy as np
@@ -10,12 +9,11 @@ from numpy.typing import NDArray
 
 from demand_maint.core.feed import FeedState
 from demand_maint.core.ordinary import WEEKS, median_of_weeks
+from demand_maint.core.own_sums import sample_step
 from demand_maint.core.view import Floats, MetricsView
 
-__all__ = ["SAMPLE", "DemandMemory", "day_surprises", "ordinary_mean", "surprises"]
+__all__ = ["DemandMemory", "day_surprises", "surprises"]
 
-#: Of more places than this an even sample is looked at (`benchmarks.detector_scorecard --costs`).
-SAMPLE = 128
 #: How far the rows of a day may be from their usual number, for its mean to be compared.
 SAME_ROWS = 0.1
 #: Days before its own that a day's figures look at.
@@ -80,37 +78,19 @@ class DemandMemory:
 def surprises(
     view: MetricsView, edges: NDArray[np.int64], feed: FeedState, memory: DemandMemory | None = None
 ) -> tuple[Floats, Floats]:
-    """Return surprise and ordinary error of each of D local days between D + 1 `edges` (hours); feed faults are left out.
+    """Return the surprise (D,) of each of D local days between D + 1 `edges` (hours), and the rows per place looked at, (P, D).
 
-    With the `memory` of an earlier call, only days that are new or other ones are worked out.
+    Feed faults are left out. With the `memory` of an earlier call, only days that are new or other ones are worked out.
     """
-    step = max(-(-len(view.places) // SAMPLE), 1)
+    step = sample_step(len(view.places))
     if len(edges) < 2:
-        return np.empty(0), np.empty(0)
+        return np.empty(0), np.empty((0, 0))
     blocks = view.sums.blocks_by_place(edges, fields=("n", "abs_actual"), every=step, keep=True)
     counts, demand = blocks["n"].copy(), blocks["abs_actual"]
-    ordinary = view.feed.ordinary_by_place(edges, view.grid, step)
-    compared = ordinary["n"]
     for place, begin, end in feed.excluded:
-        days = (edges[:-1] < end) & (edges[1:] > begin)
-        for figure in (counts, compared):
-            if place % step == 0 and place // step < len(figure):
-                figure[place // step, days] = 0.0
-    surprise = (memory or DemandMemory()).day_surprises(edges, counts, demand)
-    return surprise, ordinary_mean(counts, compared, ordinary["error"])
-
-
-def ordinary_mean(rows: Floats, compared: Floats, error: Floats) -> Floats:
-    """Return the ordinary error per row (D,) of what was compared of each place and day, (P, D); NaN where it was less than half.
-
-    `rows` is all there was.
-    """
-    total = compared.sum(axis=0)
-    enough = (total > 0) & (total >= 0.5 * rows.sum(axis=0))
-    mean: Floats = np.where(
-        enough, np.where(compared > 0, error, 0.0).sum(axis=0) / np.where(enough, total, 1.0), np.nan
-    )
-    return mean
+        if place % step == 0 and place // step < len(counts):
+            counts[place // step, (edges[:-1] < end) & (edges[1:] > begin)] = 0.0
+    return (memory or DemandMemory()).day_surprises(edges, counts, demand), counts
 
 
 def _mean(values: Floats, rows: Floats) -> Floats:

@@ -116,6 +116,21 @@ class SumsView(Protocol):
         With `keep` it is remembered for whoever asks for mostly the same blocks again.
         """
 
+    def own_by_place(
+        self,
+        feed: "FeedView",
+        edges: NDArray[np.int64],
+        grid: TimeGrid,
+        lag: int,
+        champion: int | None = None,
+        first_day: int = 0,
+        every: int = 1,
+    ) -> dict[str, Floats]:
+        """Return n, own and ordinary error (`core.own_errors`) per place and local day, of `every` so many places one; (P, D).
+
+        From the position `first_day` on rows of `champion` count, before it everybody's; without one all do.
+        """
+
     def versions(self, start_hour: int, end_hour: int) -> list[int]:
         """Return versions with rows in the range."""
 
@@ -135,8 +150,22 @@ class FeedView(Protocol):
     def hours(self, first: int, end: int) -> dict[str, Floats]:
         """Return the same of each hour from `first` until `end`, (H, P); not to be written to."""
 
-    def ordinary_by_place(self, edges: NDArray[np.int64], grid: TimeGrid, every: int = 1) -> dict[str, Floats]:
-        """Return n and error of the ordinary forecast (`core.ordinary`) per local day, of `every` so many places one; (P, D)."""
+    @property
+    def places(self) -> int:
+        """Places there are figures of, by code."""
+
+    @property
+    def changes(self) -> int:
+        """Number of the newest change."""
+
+    def changed(self, edges: NDArray[np.int64], since: int) -> NDArray[np.bool_]:
+        """Which blocks between `edges` were changed after the change `since`."""
+
+    def day_span(self, grid: TimeGrid) -> tuple[int, int]:
+        """First and newest local day whose hours are known."""
+
+    def wall_hours(self, first: int, end: int, grid: TimeGrid, every: int = 1) -> Floats:
+        """Return rows and summed demand of the local days [`first`, `end`), of `every` so many places one; (2, P, D, 24)."""
 
 
 class MetricsView(Protocol):

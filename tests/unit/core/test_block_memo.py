@@ -61,10 +61,8 @@ def looked_at(metrics: LiveMetrics, today: int, *, keep: bool) -> list[np.ndarra
         for every in (1, 2):
             blocks = metrics.sums.blocks_by_place(edges, version, ("n", "abs_actual"), every, keep=keep)
             found += list(blocks.values())
-    found += list(metrics.feed.blocks_by_place(edges, keep=keep).values())
-    return found + [
-        figure for every in (1, 2) for figure in metrics.feed.ordinary_by_place(edges, metrics.grid, every).values()
-    ]
+            found += list(metrics.sums.own_by_place(metrics.feed, edges, metrics.grid, 1, version, 30, every).values())
+    return [*found, *metrics.feed.blocks_by_place(edges, keep=keep).values()]
 
 
 @settings(max_examples=60, deadline=None)

@@ -12,15 +12,17 @@ from msgspec import structs
 from demand_maint.core import difficulty
 from demand_maint.core.difficulty import (
     LONGEST,
+    OwnDays,
     deserved_log_error,
     log_error_against,
-    ordinary_share,
+    own_share,
     set_aside,
     usual_and_spread,
 )
 from demand_maint.core.feed import FeedState
 from demand_maint.core.health import daily_state, window_health
-from demand_maint.core.surprise import SAMPLE, day_surprises, surprises
+from demand_maint.core.own_sums import SAMPLE
+from demand_maint.core.surprise import day_surprises, surprises
 from tests.unit.core.test_health import BASELINE, CONFIG, START, Town
 
 HOUR = 3600
@@ -81,29 +83,31 @@ def test_many_places_are_sampled() -> None:
 
 
 def test_a_day_hard_for_anybody_deserves_a_larger_error() -> None:
-    """What an ordinary forecast misses by must raise what a day deserves, and its usual error nothing."""
-    naive, level, ordinary = np.full(60, 4.0), np.full(60, 20.0), np.full(60, 3.0)
-    plain = deserved_log_error(naive, level)
-    assert deserved_log_error(naive, level, ordinary) == pytest.approx(plain)
-    ordinary[50] = 8.0
-    risen = deserved_log_error(naive, level, ordinary) - plain
-    assert 0.4 < risen[50] < 0.8
-    assert np.delete(risen, 50) == pytest.approx(0.0)
+    """Where own and whole errors grow by less than the ordinary ones allow, a day must look better, and others as before."""
+    naive, level, error = np.full(60, 4.0), np.full(60, 20.0), np.full(60, 3.0)
+    own, ordinary = np.full(60, 0.5), np.full(60, 0.6)
+    calm = log_error_against(error, naive, level, OwnDays(own, ordinary))
+    assert calm == pytest.approx(log_error_against(error, naive, level))
+    ordinary[50] *= 2
+    hard = log_error_against(error, naive, level, OwnDays(own, ordinary))
+    assert hard[50] - calm[50] == pytest.approx(-0.55 * math.log(2))
+    assert np.delete(hard, 50) == pytest.approx(np.delete(calm, 50))
 
 
-def test_the_naive_error_tells_where_no_ordinary_one_is_known() -> None:
-    """Before there is a month to look back at, and where demand repeats itself exactly, the deserved error must be as without."""
+def test_whole_errors_tell_where_no_own_ones_are_known() -> None:
+    """Before there is a month to look back at, and where demand repeats itself exactly, the figure must be as without."""
     rng = np.random.default_rng(1)
     naive, level = np.exp(rng.normal(1, 0.2, 60)), np.full(60, 20.0)
-    ordinary = np.exp(rng.normal(1, 0.2, 60))
-    ordinary[:30] = np.nan
+    own, ordinary = np.exp(rng.normal(0, 0.2, 60)), np.exp(rng.normal(0, 0.2, 60))
+    own[:30] = ordinary[:30] = np.nan
     ordinary[45] = 1e-9
-    share = ordinary_share(naive, level, ordinary)
+    whole = rng.normal(0, 0.2, 60)
+    share = own_share(whole, naive, level, OwnDays(own, ordinary))
     assert (share[:30] == 0).all()
     assert share[45] == 0
     assert np.count_nonzero(share) == 29
     nothing = np.full(60, np.nan)
-    assert deserved_log_error(naive, level, nothing) == pytest.approx(deserved_log_error(naive, level))
+    assert (own_share(whole, naive, level, OwnDays(nothing, nothing)) == 0).all()
 
 
 @given(st.lists(st.floats(0, 1e9) | st.just(math.nan), min_size=40, max_size=40))
@@ -111,7 +115,10 @@ def test_hostile_days_keep_figures_finite(values: list[float]) -> None:
     """Zeros, gaps and giants must make no infinite share, and set aside no more days in a row than allowed."""
     surprise = np.array(values)
     naive = np.where(surprise > 1e8, 0.0, 4.0)
-    assert np.isfinite(ordinary_share(naive, np.full(40, 20.0), surprise)).all()
+    level = np.full(40, 20.0)
+    with np.errstate(divide="ignore"):
+        whole = np.log(surprise) - deserved_log_error(naive, level)
+    assert np.isfinite(own_share(whole, naive, level, OwnDays(surprise, surprise))).all()
     aside = set_aside(np.full(40, 20.0), surprise)
     known = aside[np.isfinite(surprise)]
     runs = "".join("x" if day else " " for day in known).split()
@@ -123,11 +130,11 @@ def test_no_model_decides_what_is_set_aside(factor: float) -> None:
     """A worse model must shift every figure by its logarithm and set no other days aside."""
     rng = np.random.default_rng(4)
     naive, level = np.exp(rng.normal(0, 0.2, 80)), np.full(80, 10.0)
-    surprise, ordinary = rng.uniform(0, 1, 80), np.exp(rng.normal(0, 0.2, 80))
+    surprise, own, ordinary = rng.uniform(0, 1, 80), *np.exp(rng.normal(0, 0.2, (2, 80)))
     surprise[70] = 9.0
     error = np.exp(rng.normal(0, 0.2, 80))
-    before = log_error_against(error, naive, level, ordinary, surprise)
-    after = log_error_against(factor * error, naive, level, ordinary, surprise)
+    before = log_error_against(error, naive, level, OwnDays(own, ordinary), surprise)
+    after = log_error_against(factor * error, naive, level, OwnDays(factor * own, ordinary), surprise)
     assert np.isnan(before[70])
     kept = np.isfinite(before)
     assert (np.isfinite(after) == kept).all()
