@@ -1,8 +1,8 @@
 """Daily error streams for the detector scorecard: synthetic ones in control, and real ones of a champion on the shipped data.
 
 A stream is some arrays of one figure a day: the model's mean absolute error, the seasonal-naive forecast's, and the demand
-level; real ones also have what of the model's errors was fresh (`core.fresh`), the ordinary error and the surprise of the demand
-(`core.surprise`), synthetic ones have neither hours nor demand. NaN where a day is missing.
+level; real ones also have what of the model's errors was fresh (`core.fresh`), own and ordinary errors (`core.own_errors`) and
+the surprise of the demand (`core.surprise`), synthetic ones have neither hours nor demand. NaN where a day is missing.
 """
 
 import hashlib
@@ -15,11 +15,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from demand_maint.core.difficulty import log_error_against
+from demand_maint.core.difficulty import OwnDays, log_error_against
 from demand_maint.core.feed_sums import FeedSums
 from demand_maint.core.metrics import HourlySums
+from demand_maint.core.ordinary import days_ahead
 from demand_maint.core.records import MaturedBatch
-from demand_maint.core.surprise import day_surprises, ordinary_mean
+from demand_maint.core.surprise import day_surprises
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.features import DemandFeatures, seasonal_naive
 
@@ -34,6 +35,7 @@ __all__ = [
     "place_days",
     "pooled_stream",
     "synthetic",
+    "week_ahead_streams",
 ]
 
 DATA = Path(__file__).resolve().parents[1] / "examples" / "data"
@@ -54,7 +56,7 @@ class Stream:
     error: Floats
     naive: Floats
     level: Floats
-    ordinary: Floats | None = None
+    own: OwnDays | None = None
     surprise: Floats | None = None
     fresh: Floats | None = None
     #: What it was before a shift was injected.
@@ -63,8 +65,9 @@ class Stream:
     def piece(self, start: int, end: int) -> "Stream":
         """Return the days from `start` to before `end` as a stream of their own."""
         part = slice(start, end)
-        others = (None if figure is None else figure[part] for figure in (self.ordinary, self.surprise, self.fresh))
-        return Stream(self.kind, self.error[part], self.naive[part], self.level[part], *others)
+        own = None if self.own is None else OwnDays(self.own.own[part], self.own.ordinary[part])
+        surprise, fresh = (None if figure is None else figure[part] for figure in (self.surprise, self.fresh))
+        return Stream(self.kind, self.error[part], self.naive[part], self.level[part], own, surprise, fresh)
 
     @property
     def years(self) -> float:
@@ -78,13 +81,14 @@ def inject(stream: Stream, day: int, effect: float, ramp: int = 0) -> Stream:
     share = np.clip((since + 1) / ramp, 0.0, 1.0) if ramp else (since >= 0).astype(float)
     worse = 1.0 + effect * np.where(since < 0, 0.0, share)
     fresh = None if stream.fresh is None else stream.fresh * worse
-    return replace(stream, error=stream.error * worse, fresh=fresh, unshifted=stream)
+    own = None if stream.own is None else OwnDays(stream.own.own * worse, stream.own.ordinary)
+    return replace(stream, error=stream.error * worse, own=own, fresh=fresh, unshifted=stream)
 
 
 def daily_figures(stream: Stream) -> Floats:
     """Return the figure that our test judges each day by."""
     error = stream.error if stream.fresh is None else stream.fresh
-    return log_error_against(error, stream.naive, stream.level, stream.ordinary, stream.surprise)
+    return log_error_against(error, stream.naive, stream.level, stream.own, stream.surprise)
 
 
 def synthetic(
@@ -130,19 +134,20 @@ def synthetic(
     return [Stream(kind, error[i, 28:], naive[i, 28:], level[i, 28:]) for i in range(count)]
 
 
-def crossfitted_rows(name: str, *, days: int | None = None, iterations: int = 300) -> pl.DataFrame:
+def crossfitted_rows(name: str, *, days: int | None = None, iterations: int = 300, horizon: int = DAY) -> pl.DataFrame:
     """Rows of a shipped data set with out-of-sample predictions: each block of days by a model fitted on the other blocks.
 
-    Such a champion never ages, so every alarm on its errors is a false one. Columns place_id, timestamp, actual, naive,
-    predicted; kept in the temporary folder.
+    Such a champion never ages, so every alarm on its errors is a false one. It forecasts `horizon` seconds ahead. Columns
+    place_id, timestamp, actual, naive, predicted; kept in the temporary folder.
     """
     spec = {
         "dc_bikes_hourly": ("America/New_York", 3600, 21, 6),
         "birmingham_parking": ("Europe/London", 1800, 5, 5),
     }
     zone, step, block, folds = spec[name]
-    frame, features = _frame(name, zone, step, days)
-    kept = _cached(f"crossfit-{name}-{days}-{iterations}-{len(features)}")
+    frame, features = _frame(name, zone, step, days, horizon)
+    ahead = "" if horizon == DAY else f"-{horizon}"
+    kept = _cached(f"crossfit-{name}-{days}-{iterations}-{len(features)}{ahead}")
     if kept.exists():
         return pl.read_parquet(kept)
     x = frame.select(features).to_numpy().astype(np.float32)
@@ -179,7 +184,7 @@ def place_days(rows: pl.DataFrame, zone: str) -> tuple[list[str], Floats, Floats
     return places, error, naive, level
 
 
-def pooled_stream(kind: str, rows: pl.DataFrame, zone: str) -> Stream:
+def pooled_stream(kind: str, rows: pl.DataFrame, zone: str, horizon: float = DAY) -> Stream:
     """Return the stream of all places of `rows` (columns as in `crossfitted_rows`) together."""
     _, error, naive, level = place_days(rows, zone)
     grid = TimeGrid(zone, 3600)
@@ -191,15 +196,17 @@ def pooled_stream(kind: str, rows: pl.DataFrame, zone: str) -> Stream:
     days = np.arange(number.min(), number.max() + 1)
     counts, demand = (_by_place_and_day(daily, days, value) for value in ("n", "demand"))
     edges = grid.day_start(np.append(days, days[-1] + 1)) // 3600
-    found = _truths(rows, grid).ordinary_by_place(edges, grid)
-    errors = _errors(rows, grid).blocks(edges)
-    fresh = errors["fresh_error"] / errors["n"]
-    ordinary = ordinary_mean(counts, found["n"], found["error"])[np.isin(days, kept)]
-    surprise = day_surprises(counts, demand)[np.isin(days, kept)]
+    sums = _errors(rows, grid)
+    found = sums.own_by_place(_truths(rows, grid), edges, grid, days_ahead(horizon))
+    seen, judged = found["n"].sum(axis=0), np.isin(days, kept)
+    seen = np.where(seen >= 0.5 * counts.sum(axis=0), seen, np.nan)[judged]
+    errors = sums.blocks(edges)
+    fresh = (errors["fresh_error"] / errors["n"])[judged]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a day on which every place is closed
+        own = OwnDays(*(found[name].sum(axis=0)[judged] / seen for name in ("own", "ordinary")))
         error, naive, level = (np.nanmean(table, axis=0) for table in (error, naive, level))
-    return Stream(kind, error, naive, level, ordinary, surprise, fresh[np.isin(days, kept)])
+    return Stream(kind, error, naive, level, own, day_surprises(counts, demand)[judged], fresh)
 
 
 def _errors(rows: pl.DataFrame, grid: TimeGrid) -> HourlySums:
@@ -250,6 +257,12 @@ def crossfitted_streams(*, days: int | None = None, iterations: int = 300, judge
     return streams
 
 
+def week_ahead_streams(*, iterations: int = 300, judged: int = 600) -> list[Stream]:
+    """Return the bikes under a champion that forecasts a week ahead, judged by what could be known then."""
+    rows = crossfitted_rows("dc_bikes_hourly", iterations=iterations, horizon=7 * DAY)
+    return _pieces(pooled_stream("real bikes, a week ahead", rows, "America/New_York", 7 * DAY), judged)
+
+
 def aging_streams(*, iterations: int = 300, judged: int = 600) -> list[Stream]:
     """Return the bikes under champions trained once on 540 days and never again: real drift is in there."""
     kept = _cached(f"aging-{iterations}-{judged}")
@@ -282,7 +295,7 @@ def _pieces(whole: Stream, judged: int) -> list[Stream]:
     return [whole.piece(start, start + length) for start in range(0, max(len(whole.error) - length, 0) + 1, judged)]
 
 
-def _frame(name: str, zone: str, step: int, days: int | None) -> tuple[pl.DataFrame, list[str]]:
+def _frame(name: str, zone: str, step: int, days: int | None, horizon: int = DAY) -> tuple[pl.DataFrame, list[str]]:
     grid = TimeGrid(zone, step)
     raw = pl.read_parquet(DATA / f"{name}.parquet")
     wall = raw["timestamp"].cast(pl.Datetime("us")).dt.epoch("s").to_numpy()
@@ -295,7 +308,7 @@ def _frame(name: str, zone: str, step: int, days: int | None) -> tuple[pl.DataFr
     ).unique(["place_id", "timestamp"], keep="last", maintain_order=True)
     if days is not None:
         history = history.filter(pl.col("timestamp") < history["timestamp"].min() + days * DAY)  # type: ignore[operator]
-    builder = DemandFeatures(grid, DAY)
+    builder = DemandFeatures(grid, horizon)
     naive = seasonal_naive(history.select("place_id", "timestamp", "actual"), history, grid, 7 * DAY)
     frame = builder.build(history, history).with_columns(pl.Series("naive", naive))
     return frame.sort("timestamp", "place_id"), list(builder.names)
