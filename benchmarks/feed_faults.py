@@ -5,8 +5,8 @@ them breaks for a day and a half, once for each kind of fault. Every published s
 what was left out never came, and who suspects nothing: the largest difference of any weight, and of any level.
 
 *Until then*: at the place, from the first faulty hour until the fault is recognised. *Suspended*: at the place, beside what was in
-force when its fault began; where values are right and only come late or in part, when it was recognised. *Elsewhere*: at the five others. *After*: until nine days later, when the season before each forecast is
-past the fault too.
+force when its fault began; where values are right and only come late or in part, when it was recognised. *Elsewhere*: at the five
+others. *After*: until nine days later, when the season before each forecast is past the fault too.
 """
 
 import argparse

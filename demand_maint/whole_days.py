@@ -35,6 +35,7 @@ class WholeDays:
         self._truth: tuple[Any, FeedDays | None] = (None, None)
         self._judged: tuple[Any, Any, DailyState | None] = (None, None, None)
         self._usual: tuple[Any, UsualHours | None] = (None, None)
+        self._doubt: tuple[Any, Doubt | None] = (None, None)
 
     def state(self, view: MetricsView, metrics: LiveMetrics, judge: Judged, now: float) -> DailyState:
         """Return what the whole days before `now` say; `metrics` tells which of them have changed."""
@@ -66,6 +67,9 @@ class WholeDays:
         if newest is None or truth is None or not len(truth):
             return None
         end = min(int(newest // HOUR), int(now // HOUR)) + 1
+        asked = (end, view.feed.changes, state)  # a check asks again what was asked before the snapshot
+        if self._doubt[0] == asked:
+            return self._doubt[1]
         day = self._grid.day_of((end - 1) * HOUR)
         key = (day, len(truth.typical))
         before, usual = self._usual
@@ -74,7 +78,8 @@ class WholeDays:
             reach = feed_window(max(DAY // self._grid.step, 1))
             usual = UsualHours(view, begin - reach, begin + LONGEST_DAY, truth.typical)
             self._usual = (key, usual)
-        return doubts(view, usual, state, end, codes=codes)
+        self._doubt = (asked, doubts(view, usual, state, end, codes=codes))
+        return self._doubt[1]
 
     def _truth_of_days(self, view: MetricsView, metrics: LiveMetrics, today: int, now: float) -> FeedDays:
         key = (metrics.past_truths, metrics.feed.places, today)
