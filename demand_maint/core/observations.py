@@ -414,22 +414,10 @@ class RowBuffer:
         self, place: Codes, slot: Ints, changed: NDArray[np.bool_], own: Ints
     ) -> tuple[MaturedBatch, MaturedBatch] | None:
         """Rows one or two seasons after changed truths, as they were and as they are now."""
-        newest = self._columns.index.newest
-        if not changed.any() or newest < 0 or int(slot[changed].min()) + self._season - 7200 > newest >> 32:
+        leaning = self._seasons.leaning(place[changed], slot[changed]) if changed.any() else None
+        if leaning is None:
             return None
-        # where clocks change, more than one slot has the same wall clock time
-        around = (0,) if self._grid.zone == "UTC" else (-3600, -1800, 0, 1800, 3600)
-        keys = np.concatenate(
-            [
-                make_keys(place[changed], self._grid.shift(slot[changed], distance) + aside)
-                for distance in (self._season, 2 * self._season)
-                for aside in around
-            ]
-        )
-        keys = np.unique(keys)
-        rows = self._columns.index.find(keys)
-        found = rows >= 0
-        rows, keys = rows[found], keys[found]
+        rows, keys = leaning
         mature = ((self._columns.flags[rows] & IS_MATURE) == IS_MATURE) & ~np.isin(rows, own)
         rows, keys = rows[mature], keys[mature]
         if not len(rows):

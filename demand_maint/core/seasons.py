@@ -76,6 +76,18 @@ class Seasons:
             out[want] = self._known(place[want], slot[want], distances[1])
         return out
 
+    def leaning(self, place: Codes, slot: Ints) -> tuple[Ints, NDArray[np.uint64]] | None:
+        """Rows whose forecast may be the truth of these keys, and their keys: those one or two seasons after; ``None`` before any."""
+        index = self._columns.index
+        if index.newest < 0 or int(slot.min()) + self._season - DST > index.newest >> 32:
+            return None
+        # where clocks change, more than one slot has the same wall clock time
+        around = (0,) if self._grid.zone == "UTC" else (-3600, -1800, 0, 1800, 3600)
+        shifted = [self._grid.shift(slot, distance) for distance in (self._season, 2 * self._season)]
+        keys = np.unique(np.concatenate([make_keys(place, after + aside) for after in shifted for aside in around]))
+        rows = index.find(keys)
+        return rows[rows >= 0], keys[rows >= 0]
+
     def _known(self, place: Codes, slot: Ints, distance: int) -> Floats:
         """Truths `distance` before each key; NaN where there is none."""
         columns = self._columns
