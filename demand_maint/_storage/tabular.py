@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from demand_maint._storage.journal import Journal
+from demand_maint.core.observation_events import alike, is_uniform
 
 __all__ = ["many_columns"]
 
@@ -26,19 +27,19 @@ def many_columns(journal: Journal, frame: pl.DataFrame | Mapping[str, Any], feat
         return 0
     codes, good = _codes(journal, table["place_id"])
     times, timed = _times(journal, table["timestamp"])
-    good &= timed
+    good = _both(good, timed)
     predicted, actual = _demand(table, "predicted"), _demand(table, "actual")
     rows = table.select(pl.col(name).cast(pl.Float32) for name in features).to_numpy() if features else None
     if rows is not None:
         journal.name_features(tuple(features))
     has_prediction, has_actual = _known(table, "predicted"), _known(table, "actual")
     taken = 0
-    choices = [(has_prediction & has_actual, True, True), (has_prediction & ~has_actual, True, False),
-               (~has_prediction & has_actual, False, True)]  # fmt: skip
+    choices = [(_both(has_prediction, has_actual), True, True), (_both(has_prediction, _not(has_actual)), True, False),
+               (_both(_not(has_prediction), has_actual), False, True)]  # fmt: skip
     if rows is not None:
         choices = [(has_prediction, True, False), (has_actual, False, True)]
     for chosen, with_prediction, with_actual in choices:
-        here = chosen & good
+        here = _both(chosen, good)
         count = int(np.count_nonzero(here))
         if not count:
             continue
@@ -56,9 +57,24 @@ def many_columns(journal: Journal, frame: pl.DataFrame | Mapping[str, Any], feat
 
 def _known(table: pl.DataFrame, name: str) -> NDArray[np.bool_]:
     if name not in table.columns:
-        return np.zeros(len(table), dtype=bool)
+        return alike(False, len(table), np.bool_)
     column = table[name]
-    return column.is_not_null().to_numpy() if column.null_count() else np.ones(len(table), dtype=bool)
+    return column.is_not_null().to_numpy() if column.null_count() else alike(True, len(table), np.bool_)
+
+
+# flags that are one for all rows take no memory: fresh memory costs more than all that is done here
+
+
+def _both(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    if is_uniform(one):
+        return other if one[0] else one
+    if is_uniform(other):
+        return one if other[0] else other
+    return one & other
+
+
+def _not(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return alike(not flags[0], len(flags), np.bool_) if is_uniform(flags) else ~flags
 
 
 def _codes(journal: Journal, places: pl.Series) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
@@ -66,7 +82,9 @@ def _codes(journal: Journal, places: pl.Series) -> tuple[NDArray[np.uint32], NDA
     period = _period(places)
     if period:
         codes, good = _each_code(journal, places.head(period))
-        return np.resize(codes, len(places)), np.resize(good, len(places))
+        return np.resize(codes, len(places)), alike(True, len(places), np.bool_) if good.all() else np.resize(
+            good, len(places)
+        )
     return _each_code(journal, places)
 
 
@@ -123,18 +141,17 @@ def _number_codes(journal: Journal, places: pl.Series) -> tuple[NDArray[np.uint3
 
 
 def _times(journal: Journal, stamps: pl.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    good = np.ones(len(stamps), dtype=bool)
     if isinstance(stamps.dtype, pl.Datetime) and (stamps.dtype.time_zone is not None or journal.zone == "UTC"):
         times = (stamps.dt.epoch("us").cast(pl.Float64) / 1e6).fill_null(np.nan).to_numpy()
     elif stamps.dtype.is_numeric():
         times = _numbers(stamps)
     else:
         return journal.read_times(stamps.to_list(), len(stamps))
+    if times.min() >= 0 and times.max() <= 4_294_000_000:  # neither is true of a time that is no number
+        return times, alike(True, len(times), np.bool_)
     sane = (times >= 0) & (times <= 4_294_000_000)
-    if not sane.all():
-        journal.count_refused("timestamp", int((~sane).sum()))
-        good = sane
-    return times, good
+    journal.count_refused("timestamp", int((~sane).sum()))
+    return times, sane
 
 
 def _numbers(column: pl.Series) -> NDArray[np.float64]:
