@@ -5,13 +5,14 @@ a third), and the shipped bikes. Every look is the one before a serving snapshot
 what is broken. A third of the places are broken at a random hour, for three days.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.detector_feeds import FAULTS
 from benchmarks.timing import arguments, show
 from demand_maint.core.feed import FeedState, feed_state
 from demand_maint.core.feed_sums import FeedSums
@@ -26,13 +27,7 @@ KNOWN = 35
 LASTS = 3
 
 Floats = NDArray[np.float64]
-FAULTS: dict[str, Callable[[Floats], Floats]] = {
-    "zeros": lambda values: values * 0,
-    "x10": lambda values: values * 10,
-    "x1000": lambda values: values * 1000,
-    "negative": lambda values: -values,
-    "constant": lambda values: np.full_like(values, 7.0),
-}
+KINDS = ("zeros", "unit x10", "unit x1000", "negative", "constant")
 
 
 @dataclass
@@ -112,7 +107,7 @@ def delays(demand: Floats, fault: str, seed: int = 5) -> Iterator[float]:
     sick = range(0, demand.shape[1], 3)
     for place in sick:
         here = slice(begun[place], begun[place] + LASTS * 24)
-        demand[here, place] = FAULTS[fault](demand[here, place])
+        demand[here, place] = FAULTS[fault](demand[here, place][None], rng)[0]
     stream, named = Stream(demand), dict[PlaceId, int]()
     for hour in range(begin, begin + (LASTS + 1) * 24):
         for place in stream.look(hour).by_place:
@@ -133,7 +128,7 @@ def main() -> None:
         false = alarms(Stream(counts(mean, days=options.days)))
         row["false a 1000 place-days"] = sum(false.values())
         row |= {f"of them {kind}": number for kind, number in false.items()}
-        for fault in FAULTS:
+        for fault in KINDS:
             took = [
                 hours
                 for seed in range(options.repeat)
@@ -145,7 +140,7 @@ def main() -> None:
     rows.append(
         {"stream": "city bikes, 9 years", "false a 1000 place-days": sum(false.values())}
         | {f"of them {kind}": number for kind, number in false.items()}
-        | {f"{fault} named after, h": "-" for fault in FAULTS}
+        | {f"{fault} named after, h": "-" for fault in KINDS}
     )
     show("feed_alarms", rows, as_json=options.json)
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.detector_feeds import FAULTS
 from demand_maint.config import Config, PolicyConfig
 from demand_maint.core.serving import ServingSnapshot
 from demand_maint.core.versions import Commit, FileHashes, LineUpEntry
@@ -26,27 +27,13 @@ from demand_maint.model_handle import ModelHandle
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.testing import VirtualClock
 
-__all__ = ["KINDS", "World", "trace"]
+__all__ = ["World", "trace"]
 
 HOUR = 3600.0
 START = 1_700_006_400.0 // 86400 * 86400
 PLACES = ("broken", "well", "fine", "good", "sound", "whole")
 BEFORE, FAULT, AFTER = 24 * 30 + 9, 36, 24 * 9  # hours
 Floats = NDArray[np.float64]
-
-#: What becomes of the truth (H,) of a broken feed: values by hour, NaN where nothing comes.
-KINDS: dict[str, Callable[[Floats, np.random.Generator], Floats]] = {
-    "constant": lambda v, _: np.full_like(v, v[0] + 7.0),
-    "missing": lambda v, rng: np.where(rng.random(v.shape) < 0.7, np.nan, v),
-    "silent": lambda v, _: np.full_like(v, np.nan),
-    "invalid": lambda v, rng: np.where(rng.random(v.shape) < 0.6, np.inf, v),
-    "zeros": lambda v, _: np.zeros_like(v),
-    "unit x10": lambda v, _: v * 10,
-    "unit x1000": lambda v, _: v * 1000,
-    "negative": lambda v, _: -v,
-    "late": lambda v, _: v,
-    "duplicates": lambda v, _: v,
-}
 
 
 class Level:
@@ -160,7 +147,7 @@ def lived(
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder), hours, guard=guard)
         span = slice(before, before + FAULT)
-        values = KINDS.get(kind, KINDS["late"])(world.truth[0, span], np.random.default_rng(3))
+        values = FAULTS.get(kind, FAULTS["late"])(world.truth[:1, span], np.random.default_rng(3))[0]
         told = told_by(world, kind, values, before)
         with world.monitor as monitor:
             found, suspended = [], []
@@ -212,9 +199,9 @@ def trace(kind: str, before: int = BEFORE, after: int = AFTER) -> dict[str, Any]
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kind", action="append", choices=list(KINDS))
+    parser.add_argument("--kind", action="append", choices=list(FAULTS))
     arguments = parser.parse_args()
-    for kind in arguments.kind or KINDS:
+    for kind in arguments.kind or FAULTS:
         print(json.dumps(trace(kind)), flush=True)
 
 
