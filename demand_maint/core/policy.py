@@ -194,7 +194,7 @@ def _days_since(s: Situation, at: float | None) -> float | None:
     return None if at is None else (s.now - at) / DAY
 
 
-UNDECIDED = 0.5  # part of the interval that a full retrain counts which live truth could not decide on
+UNPROVEN = 0.5  # part of the interval that a full retrain counts which did not win on live truth
 
 
 def _full_retrain_due(s: Situation) -> str | None:
@@ -202,8 +202,8 @@ def _full_retrain_due(s: Situation) -> str | None:
     if limit is None or days is None or days < limit:
         return None
     tried = s.ledger.last("full", ("accepted", "rejected", "expired"))
-    if tried is not None and tried.outcome == "expired" and s.now - tried.at < limit * UNDECIDED * DAY:
-        return None  # where live truth is too noisy to decide, the next one will not fare better at once
+    if tried is not None and tried.outcome != "accepted" and s.now - tried.at < limit * UNPROVEN * DAY:
+        return None  # on nearly the same rows the next one will not fare better at once
     return f"{days:.0f} days since the last full retrain (limit {limit:g})"
 
 

@@ -98,10 +98,17 @@ def test_first_match_wins() -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "days", "rule"),
-    [("expired", 40, "none"), ("expired", 46, "full_retrain_due"), ("rejected", 40, "full_retrain_due")],
+    [
+        ("expired", 40, "none"),
+        ("expired", 46, "full_retrain_due"),
+        ("rejected", 40, "none"),
+        ("rejected", 46, "full_retrain_due"),
+    ],
 )
-def test_an_undecided_full_retrain_counts_half_the_interval(outcome: AttemptOutcome, days: float, rule: str) -> None:
-    """Live truth that could not decide in four weeks is not asked again at once; other rules are not held back."""
+def test_a_full_retrain_that_did_not_win_counts_half_the_interval(
+    outcome: AttemptOutcome, days: float, rule: str
+) -> None:
+    """Live truth that did not prefer a full retrain is not asked again at once; other rules are not held back."""
     began = NOW - days * DAY
     ledger = MaintenanceLedger().after(Started(kind="full", rule="full_retrain_due"), began)
     ledger = ledger.after(Settled(kind="full", outcome=outcome), began + 28 * DAY)
