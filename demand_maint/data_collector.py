@@ -10,6 +10,7 @@ One implementation, asynchronous; the plain `RealTimeDataCollector.collect_for_a
 import argparse
 import asyncio
 import json
+import math
 import sys
 import warnings
 from collections.abc import Callable, Coroutine, Sequence
@@ -26,6 +27,7 @@ from demand_maint.attachment import Maintenance
 from demand_maint.clock import Clock, SystemClock
 from demand_maint.config import Config, load_config
 from demand_maint.errors import ClosedError, ConfigError, DemandMaintError
+from demand_maint.exit_codes import DONE, EPILOG, INTERRUPTED, STATUS_CODES, exit_code, sentence
 from demand_maint.features import FeatureBuilder, load_builder
 from demand_maint.forecasting import Forecaster
 from demand_maint.log import get_logger
@@ -36,6 +38,11 @@ from demand_maint.sources import Observation, Source, load_source, observations_
 from demand_maint.venue_calls import VenueCalls
 
 __all__ = ["RealTimeDataCollector", "main"]
+
+NO_SOURCE = (
+    "There is nothing to collect from. Pass source=..., or set `source` in demand_maint.toml "
+    "to 'module:function', a CSV or Parquet file, or an address."
+)
 
 log = get_logger("collector")
 
@@ -167,9 +174,7 @@ class RealTimeDataCollector:
         if self._calls is None:
             source = self._source or load_source(self._settings(), self.root)
             if source is None:
-                raise ConfigError(
-                    "There is nothing to collect from. Pass source=..., or set `source` in demand_maint.toml."
-                )
+                raise ConfigError(NO_SOURCE)
             self._source = source
             self._calls = VenueCalls(source, **self._limits)  # type: ignore[arg-type]  # an int and a float, as named above
         begin_round = getattr(self._source, "begin_round", None)
@@ -333,16 +338,18 @@ def _tell(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line of the user's document; exit codes as those of ``demand-maint``."""
+    """Collect from the command line; exit codes as those of ``demand-maint``."""
     parser = argparse.ArgumentParser(
-        prog="python -m demand_maint.data_collector", description="Collect demand, log it, keep the model healthy."
+        prog="python -m demand_maint.data_collector",
+        description="Collect demand, log it, keep the model healthy.",
+        epilog=EPILOG,
     )
     parser.add_argument(
         "--auto-maintain", action="store_true", help="check the model's health now and then, and update it"
     )
     parser.add_argument("--force-maintenance", action="store_true", help="check now, act on what is found, and end")
     parser.add_argument(
-        "--maintenance-interval", type=float, default=6.0, metavar="HOURS", help="hours between checks (6)"
+        "--maintenance-interval", type=_positive, default=6.0, metavar="HOURS", help="hours between checks (6)"
     )
     parser.add_argument("--no-monitoring", action="store_true", help="log nothing")
     parser.add_argument("--root", default=".", help="folder of the project (default: here)")
@@ -354,22 +361,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="ID",
         help="a venue; repeatable (default: all of the source)",
     )
-    parser.add_argument("--every", type=float, metavar="SECONDS", help="time between collections (default: the step)")
-    parser.add_argument("--rounds", type=int, metavar="N", help="end after N collections")
+    parser.add_argument(
+        "--every", type=_positive, metavar="SECONDS", help="time between collections (default: the step)"
+    )
+    parser.add_argument("--rounds", type=_count, metavar="N", help="end after N collections")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     arguments = parser.parse_args(argv)
     try:
         return _main(arguments)
-    except DemandMaintError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    except (DemandMaintError, OSError) as error:
+        said = sentence(error)
+        if arguments.json:
+            sys.stdout.write(json.dumps({"error": said, "kind": type(error).__name__}) + "\n")
+        else:
+            sys.stderr.write(f"Failed: {said}\n")
+        return exit_code(error)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
 def _main(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.root, environment=True)
     source = load_source(config, arguments.root)
+    if source is None and not arguments.force_maintenance:
+        raise ConfigError(NO_SOURCE)
     replayed = hasattr(source, "begin_round")
     with RealTimeDataCollector(
         source,
@@ -381,11 +396,11 @@ def _main(arguments: argparse.Namespace) -> int:
     ) as collector:
         if arguments.force_maintenance:
             result = collector.force_maintenance()
-            shown_result = (
-                result if arguments.json else {key: result.get(key) for key in ("status", "reason") if key in result}
-            )
-            sys.stdout.write(json.dumps(shown_result, default=str) + "\n")
-            return {"busy": 5, "failed": 1, "rejected": 4}.get(str(result["status"]), 0)
+            if arguments.json:
+                sys.stdout.write(json.dumps(result, default=str) + "\n")
+            else:
+                sys.stdout.write(f"maintenance: {result['status']} {result.get('reason', '')}".rstrip() + "\n")
+            return STATUS_CODES.get(str(result["status"]), DONE)
         venues = [_venue(text) for text in arguments.venues] or list(getattr(source, "venues", ()))
         if not venues:
             raise ConfigError(
@@ -398,6 +413,20 @@ def _main(arguments: argparse.Namespace) -> int:
 
 def _venue(text: str) -> int | str:
     return int(text) if text.lstrip("-").isdigit() else text
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above zero")
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
 
 
 if __name__ == "__main__":

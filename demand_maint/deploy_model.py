@@ -31,20 +31,12 @@ from demand_maint.core.versions import (
     GateVerdict,
     ModelMetadata,
 )
-from demand_maint.errors import (
-    DemandMaintError,
-    DeployRefusedError,
-    IncompatibleBaseError,
-    ModelFileError,
-    PathError,
-    SchemaMismatchError,
-)
+from demand_maint.errors import DemandMaintError, DeployRefusedError
+from demand_maint.exit_codes import DONE, EPILOG, REFUSED, USAGE, exit_code, sentence
 from demand_maint.log import get_logger
 
-__all__ = ["DONE", "FAILED", "REFUSED", "USAGE", "ModelDeployer", "deploy_finetuned_model", "main"]
+__all__ = ["ModelDeployer", "deploy_finetuned_model", "main"]
 
-DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 4
-REFUSALS = (DeployRefusedError, SchemaMismatchError, ModelFileError, IncompatibleBaseError, PathError)
 
 _log = get_logger("deploy")
 
@@ -354,7 +346,7 @@ def deploy_finetuned_model(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line of the user's document; return its exit code (0 done, 1 failed, 2 usage, 4 refused)."""
+    """Show, deploy and roll back from the command line; exit codes as those of ``demand-maint``."""
     try:
         arguments = _parser().parse_args(argv)
     except SystemExit as end:  # argparse ends the process; a caller wants the code
@@ -362,12 +354,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         deployer = ModelDeployer(arguments.root)
         answer, text = _perform(deployer, arguments)
-    except REFUSALS as error:
-        return _tell(
-            arguments, {"success": False, "refused": True, "message": str(error)}, f"Refused: {error}", REFUSED
-        )
     except (DemandMaintError, OSError) as error:
-        return _tell(arguments, {"success": False, "refused": False, "message": str(error)}, f"Failed: {error}", FAILED)
+        code, said = exit_code(error), sentence(error)
+        answer = {"success": False, "refused": code == REFUSED, "message": said}
+        return _tell(arguments, answer, f"{'Refused' if code == REFUSED else 'Failed'}: {said}", code)
     return _tell(arguments, answer, text, DONE)
 
 
@@ -387,17 +377,21 @@ def _perform(deployer: ModelDeployer, arguments: argparse.Namespace) -> tuple[An
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m demand_maint.deploy_model", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m demand_maint.deploy_model", description="Show, deploy and roll back.", epilog=EPILOG
+    )
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--status", action="store_true", help="what serves (the default)")
     action.add_argument("--deploy", metavar="PATH", help="validate a .cbm or .joblib and make it champion")
     action.add_argument("--rollback", action="store_true", help="go back to the champion before")
     action.add_argument("--history", action="store_true", help="every change with who, why and verdict")
-    parser.add_argument("--metadata", metavar="PATH", help="metadata of the model; default: <model>_metadata.json")
+    parser.add_argument(
+        "--metadata", metavar="PATH", help="metadata of the model (default: <model>_metadata.json beside it)"
+    )
     parser.add_argument("--force", action="store_true", help="deploy without comparing with the champion")
     parser.add_argument("--why", default="", help="for the history")
-    parser.add_argument("--root", default=".", help="folder of the project")
-    parser.add_argument("--json", action="store_true", help="answer in JSON")
+    parser.add_argument("--root", default=".", help="folder of the project (default: here)")
+    parser.add_argument("--json", action="store_true", help="print one JSON value")
     return parser
 
 
@@ -414,7 +408,9 @@ def _plain(value: Any) -> str:
         return ", ".join(
             f"{key}={number:.6g}" if isinstance(number, float) else f"{key}={number}" for key, number in value.items()
         )
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 def _cbm_to_joblib(data: bytes) -> bytes:

@@ -8,7 +8,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +37,7 @@ from demand_maint.core.cycle import (
 )
 from demand_maint.core.health import HealthReport
 from demand_maint.core.ledger import Checked, DriftSeen, LedgerEvent, MaintenanceLedger, Settled, Started
+from demand_maint.core.outcome_words import outcome_lines
 from demand_maint.core.policy import (
     RULES,
     Action,
@@ -47,8 +48,10 @@ from demand_maint.core.policy import (
     should_fine_tune,
     should_full_retrain,
 )
+from demand_maint.core.status_words import status_lines
 from demand_maint.deploy_model import ModelDeployer
-from demand_maint.errors import DemandMaintError, LostRaceError, MaintainerBusyError
+from demand_maint.errors import DemandMaintError, LostRaceError
+from demand_maint.exit_codes import BUSY, DONE, EPILOG, REFUSED, STATUS_CODES, exit_code, sentence
 from demand_maint.model_monitor import ModelMonitor
 
 if TYPE_CHECKING:
@@ -406,8 +409,10 @@ def _settles(step: Step, answer: Any) -> LedgerEvent | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line of the user's document; exit codes as those of ``demand-maint``."""
-    parser = argparse.ArgumentParser(prog="python -m demand_maint.model_manager", description="Maintain the model.")
+    """Maintain from the command line; exit codes as those of ``demand-maint``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m demand_maint.model_manager", description="Maintain the model.", epilog=EPILOG
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--status", action="store_true", help="tell how things are")
     what.add_argument("--update", action="store_true", help="fine-tune or retrain as needed")
@@ -420,22 +425,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with HybridModelManager(arguments.root, who="operator" if force else "") as manager:
             answer = manager.status() if arguments.status else manager.update_model(force)
-    except MaintainerBusyError as error:
-        return _tell(arguments, {"status": "busy", "error": str(error)}, 5)
-    except DemandMaintError as error:
-        return _tell(arguments, {"status": "failed", "error": str(error)}, 1)
-    code = {"failed": 1, "rejected": 4}.get(answer["status"], 0) if not arguments.status else 0
-    return _tell(arguments, answer, code)
+    except (DemandMaintError, OSError) as error:
+        code = exit_code(error)
+        status = "busy" if code == BUSY else "refused" if code == REFUSED else "failed"
+        return _tell(arguments, {"status": status, "error": sentence(error)}, [sentence(error)], code)
+    if arguments.status:
+        return _tell(arguments, answer, status_lines(answer), DONE)
+    return _tell(arguments, answer, outcome_lines(answer), STATUS_CODES.get(str(answer["status"]), DONE))
 
 
-def _tell(arguments: argparse.Namespace, answer: dict[str, Any], code: int) -> int:
+def _tell(arguments: argparse.Namespace, answer: dict[str, Any], lines: Iterable[str], code: int) -> int:
     if arguments.json:
         sys.stdout.write(json.dumps(answer, default=str) + "\n")
-    elif "error" in answer:
-        sys.stderr.write(f"{answer['error']}\n")
     else:
-        shown = {key: value for key, value in answer.items() if key not in {"health", "evidence"}}
-        sys.stdout.write("".join(f"{key}: {value}\n" for key, value in shown.items() if value is not None))
+        stream = sys.stderr if "error" in answer else sys.stdout
+        stream.write("".join(f"{line}\n" for line in lines))
     return code
 
 

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import msgspec
 import numpy as np
@@ -377,10 +377,16 @@ class ModelMonitor:
             return self._store.sealed.verify() + self._store.drain_reader.verify()
 
     def export(
-        self, path: str | Path, *, since: float | None = None, until: float | None = None, kind: str = "csv"
+        self,
+        target: str | Path | IO[bytes],
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        kind: str = "csv",
     ) -> int:
-        """Write records to `path` as ``csv`` or ``parquet``; return how many."""
-        return export_frame(self.records(since, until), Path(path), kind)
+        """Write records to a path or an open binary file as ``csv`` or ``parquet``; return how many."""
+        place = Path(target) if isinstance(target, str) else target
+        return export_frame(self.records(since, until), place, kind)
 
     # end
 

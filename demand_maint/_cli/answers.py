@@ -13,21 +13,10 @@ from typing import Any, NamedTuple, TextIO
 import msgspec
 
 from demand_maint.config import Config, load_config
-from demand_maint.errors import (
-    ConfigError,
-    DemandMaintError,
-    DeployRefusedError,
-    IncompatibleBaseError,
-    MaintainerBusyError,
-    ModelFileError,
-    PathError,
-    SchemaMismatchError,
-)
+from demand_maint.errors import ConfigError, DemandMaintError
+from demand_maint.exit_codes import BUSY, DONE, FAILED, INTERRUPTED, REFUSED, USAGE, exit_code, sentence
 
 __all__ = ["Answer", "configuration", "run", "when"]
-
-DONE, FAILED, USAGE, ACTION_NEEDED, REFUSED, BUSY, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
-REFUSALS = (DeployRefusedError, SchemaMismatchError, ModelFileError, IncompatibleBaseError, PathError)
 
 
 class Answer(NamedTuple):
@@ -40,27 +29,21 @@ class Answer(NamedTuple):
 
 def run(perform: Callable[[argparse.Namespace], Answer], arguments: argparse.Namespace) -> int:
     """Perform, print, and return the exit code; every error becomes a sentence."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - `>&-`: nobody wants to know
     _log_to(sys.stderr, logging.INFO if arguments.verbose else logging.WARNING)
     try:
         answer = perform(arguments)
+    except BrokenPipeError:  # of an export to standard output
+        _silence()
+        return DONE
     except KeyboardInterrupt:
         answer = Answer({"error": "Interrupted.", "kind": "KeyboardInterrupt"}, "Interrupted.", INTERRUPTED)
     except (DemandMaintError, OSError) as error:
-        answer = Answer({"error": str(error), "kind": type(error).__name__}, _sentence(error), exit_code(error))
-    try:
-        _print(answer, as_json=arguments.json)
-    except BrokenPipeError:  # `| head` has seen enough; keep the interpreter from complaining at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return answer.code
-
-
-def exit_code(error: Exception) -> int:
-    """Return the exit code that an error stands for."""
-    if isinstance(error, MaintainerBusyError):
-        return BUSY
-    if isinstance(error, REFUSALS):
-        return REFUSED
-    return USAGE if isinstance(error, ConfigError) else FAILED
+        code, said = exit_code(error), sentence(error)
+        answer = Answer(
+            {"error": said, "kind": type(error).__name__}, f"{'Refused' if code == REFUSED else 'Failed'}: {said}", code
+        )
+    return _printed(answer, as_json=arguments.json)
 
 
 def configuration(arguments: argparse.Namespace, overrides: dict[str, Any] | None = None) -> Config:
@@ -105,6 +88,24 @@ def plain(value: Any) -> Any:
     return plain(tolist()) if callable(tolist) else str(value)
 
 
+def _printed(answer: Answer, *, as_json: bool) -> int:
+    """Print, and return the exit code: 1 where there is nobody to print to, whatever was done."""
+    try:
+        _print(answer, as_json=as_json)
+    except BrokenPipeError:  # `| head` has seen enough
+        _silence()
+    except OSError as error:
+        _silence()
+        sys.stderr.write(f"Failed: what was found cannot be printed: {sentence(error)}\n")
+        return FAILED
+    return answer.code
+
+
+def _silence() -> None:
+    """Keep the interpreter from trying, and complaining, again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _print(answer: Answer, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(plain(answer.data), ensure_ascii=False) + "\n")
@@ -112,12 +113,6 @@ def _print(answer: Answer, *, as_json: bool) -> None:
         failed = answer.code in {FAILED, USAGE, REFUSED, BUSY, INTERRUPTED}
         (sys.stderr if failed else sys.stdout).write(answer.text.rstrip("\n") + "\n")
     sys.stdout.flush()
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, REFUSALS):
-        return f"Refused: {error}"
-    return f"Failed: {error}"
 
 
 class _Fields(logging.Formatter):

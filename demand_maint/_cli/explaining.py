@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from demand_maint._cli.answers import Answer, configuration, when
-from demand_maint._cli.looking import decision_lines, evidence_lines, stamp
 from demand_maint._storage.decisions import DecisionJournal
 from demand_maint._storage.door import Door
 from demand_maint.clock import SystemClock
 from demand_maint.config import Config
+from demand_maint.core.status_words import decision_lines, evidence_lines, iso
 from demand_maint.errors import ConfigError, DataError
 
 __all__ = ["explain"]
@@ -32,7 +32,7 @@ def explain(arguments: argparse.Namespace) -> Answer:
         raise DataError(
             f"No decision was taken in {Path(arguments.root).absolute()}{' before that' if at is not None else ''}. `demand-maint check` shows what would be decided now."
         )
-    lines = [f"At {stamp(newest['at'])} maintenance decided:", *decision_lines(newest)]
+    lines = [f"At {iso(newest['at'])} maintenance decided:", *decision_lines(newest)]
     lines += [f"rule        {newest['rule']}", "evidence"]
     lines += list(evidence_lines(newest.get("evidence") or {})) or ["  none"]
     return Answer(newest, "\n".join(lines))
@@ -56,12 +56,12 @@ def _served(arguments: argparse.Namespace, settings: Config, at: float) -> Answe
     found = [row for row, name in enumerate(names) if str(name) == arguments.place]
     if not found:
         raise DataError(
-            f"Nothing was predicted for place {arguments.place!r} and the slot {stamp(slot)}. Known there: {_some(names)}."
+            f"Nothing was predicted for place {arguments.place!r} and the slot {iso(slot)}. Known there: {_some(names)}."
         )
     row = found[-1]
     facts: dict[str, Any] = {
         "place": names[row],
-        "slot": stamp(slot),
+        "slot": iso(slot),
         "version": int(batch.version[row]),
         "predicted": float(batch.predicted[row]),
         "served": float(batch.served[row]),
@@ -69,7 +69,7 @@ def _served(arguments: argparse.Namespace, settings: Config, at: float) -> Answe
         "snapshot": int(batch.snapshot[row]),
     }
     who = f"champion version {facts['version']}" if facts["version"] else "a model of unknown version"
-    lines = [f"Slot {stamp(slot)}: {who} predicted {facts['predicted']:.6g}."]
+    lines = [f"Slot {iso(slot)}: {who} predicted {facts['predicted']:.6g}."]
     if np.isfinite(facts["actual"]):
         lines.append(f"What really happened: {facts['actual']:.6g}.")
     if not facts["snapshot"]:

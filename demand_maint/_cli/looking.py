@@ -1,16 +1,17 @@
 """Subcommands that look and change nothing but exports."""
 
 import argparse
+import io
 import sys
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demand_maint._cli.answers import ACTION_NEEDED, DONE, FAILED, Answer, configuration, when
+from demand_maint._cli.answers import Answer, configuration, when
 from demand_maint._storage.history import describe, history_line
 from demand_maint.config import Config, effective_values
+from demand_maint.core.status_words import decision_lines, evidence_lines, status_lines
 from demand_maint.errors import ConfigError, NoChampionError
+from demand_maint.exit_codes import ACTION_NEEDED, DONE, FAILED
 
 if TYPE_CHECKING:
     from demand_maint.model_monitor import ModelMonitor
@@ -21,7 +22,7 @@ __all__ = ["check", "config", "export", "history", "report", "status", "verify"]
 def status(arguments: argparse.Namespace) -> Answer:
     """Tell what serves, how it does, and what the next check would do."""
     found = _manager_status(arguments, configuration(arguments))
-    return Answer(found, "\n".join(_status_lines(found)), _needed(arguments, found))
+    return Answer(found, "\n".join(status_lines(found)), _needed(arguments, found))
 
 
 def check(arguments: argparse.Namespace) -> Answer:
@@ -50,7 +51,7 @@ def history(arguments: argparse.Namespace) -> Answer:
         return Answer(entry, f"Version {commit.champion} was live at {arguments.at}, by\n{history_line(entry)}")
     entries = registry.history()
     if arguments.last is not None:
-        entries = entries[-arguments.last :] if arguments.last > 0 else []
+        entries = entries[-arguments.last :]
     return Answer(entries, "\n".join(map(history_line, entries)) or "Nothing was deployed here yet.")
 
 
@@ -95,9 +96,12 @@ def export(arguments: argparse.Namespace) -> Answer:
             return Answer({"rows": 0, "path": None, "renewed": renewed, "error": text}, text, FAILED)
         if not to_stdout:
             path.parent.mkdir(parents=True, exist_ok=True)
-        target = Path("/dev/stdout") if to_stdout else path
-        sys.stdout.flush()
+        # not /dev/stdout: opening that would empty a file that `>>` adds to; and not by polars, whose broken pipe has no errno
+        target = io.BytesIO() if to_stdout else path
         rows = monitor.export(target, since=since, until=until, kind=arguments.format)
+    if isinstance(target, io.BytesIO):
+        sys.stdout.buffer.write(target.getvalue())
+        sys.stdout.flush()
     text = "" if to_stdout else f"{rows} records written to {path}."
     if renewed and not to_stdout:
         text += f"\nRenewed: {', '.join(renewed)}."
@@ -134,99 +138,6 @@ def _needed(arguments: argparse.Namespace, found: dict[str, Any]) -> int:
     decision = found["decision"]
     acts = decision is None or decision["action"] != "nothing"
     return ACTION_NEEDED if arguments.exit_code and acts else DONE
-
-
-def _status_lines(found: dict[str, Any]) -> Iterator[str]:
-    deployment = found["deployment"]
-    yield f"root        {deployment['root']}"
-    yield f"status      {found['status']}"
-    if deployment["version"] is None:
-        yield "champion    none; run `demand-maint init --history FILE`"
-        yield from _waiting(deployment)
-        return
-    parts = [f"version {deployment['version']}"]
-    if "kind" in deployment:
-        parts.append(f"{deployment['kind']}, {deployment['trees']} trees, {deployment['features']} features")
-    yield f"champion    {' - '.join(parts)}, since {deployment['since']} ({deployment['why']})"
-    if "problem" in deployment:
-        yield f"problem     {deployment['problem']}"
-    yield f"line-up     {', '.join(deployment['line_up']) or 'the champion alone'}"
-    health = found["health"]
-    yield (
-        f"error       {_figure(health['mae'])} over {health['n']} rows; expected {_figure(health['baseline_mae'])}; "
-        f"degradation {_percent(health['degradation'])}"
-    )
-    drifting = [place for place in health["places"] if place["drifting"]]
-    if drifting:
-        yield f"got worse   {_listed(map(_drifting, drifting))}"
-    if health["feed"]:
-        yield f"feed        {_listed(f'{place}: {fault}' for place, fault in health['feed'].items())}"
-    yield from decision_lines(found["decision"])
-    yield from _maintenance_lines(found["maintenance"])
-    target = deployment["rollback_to"]
-    yield f"roll back   {'nothing to go back to' if target is None else f'to version {target}'}"
-    yield from _waiting(deployment)
-
-
-def _waiting(deployment: dict[str, Any]) -> Iterator[str]:
-    if deployment["staged"]:
-        shown = [path.rpartition("/")[2] for path in deployment["staged"][-3:]]
-        more = len(deployment["staged"]) - len(shown)
-        yield f"staged      {', '.join(shown)}" + (f" and {more} older" if more else "")
-    if deployment.get("stale_exports"):
-        yield f"not exported {', '.join(deployment['stale_exports'])}; `demand-maint export` writes them"
-
-
-def _maintenance_lines(maintenance: dict[str, Any]) -> Iterator[str]:
-    yield f"last check  {stamp(maintenance['last_check_at']) or 'never'}"
-    paused = stamp(maintenance["cooldown_until"])
-    yield (
-        f"trainings   {maintenance['trainings_this_week']} in the last 7 days, {maintenance['fine_tunes']} fine-tunes since the last full retrain"
-        + (f"; paused until {paused}" if paused else "")
-    )
-
-
-def decision_lines(decision: dict[str, Any]) -> Iterator[str]:
-    """Say a decision in a line or two."""
-    yield f"decision    {decision['action']}: {decision['reason']}"
-    if decision["blocked_by"]:
-        yield f"held back   {decision['proposed']} ({decision['rule']}) by {decision['blocked_by']}"
-
-
-def evidence_lines(evidence: dict[str, Any], indent: str = "  ") -> Iterator[str]:
-    """Say what a decision stands on, one figure a line."""
-    for name, value in evidence.items():
-        if isinstance(value, dict) and value:
-            yield f"{indent}{name}:"
-            yield from evidence_lines(value, f"{indent}  ")
-        elif value not in (None, "", [], {}):
-            moment = isinstance(value, float) and name.endswith(("_at", "_until", "since"))
-            said = stamp(value) if moment else _figure(value) if isinstance(value, float) else str(value)
-            yield f"{indent}{name}: {said}"
-
-
-def stamp(epoch: float | None) -> str | None:
-    """Return an epoch second as people read it, in UTC."""
-    if epoch is None:
-        return None
-    return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _drifting(place: dict[str, Any]) -> str:
-    return f"{place['place']} ({_percent(place['degradation'])})"
-
-
-def _listed(words: Iterable[str], limit: int = 5) -> str:
-    every = list(words)
-    return ", ".join(every[:limit]) + (f" and {len(every) - limit} more" if len(every) > limit else "")
-
-
-def _figure(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4g}"
-
-
-def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{100 * value:+.1f} %"
 
 
 def _toml(value: Any) -> str:

@@ -5,17 +5,16 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from demand_maint._cli.answers import DONE, FAILED, REFUSED, Answer, configuration
+from demand_maint._cli.answers import Answer, configuration
 from demand_maint._cli.terminal import TrainingLine
 from demand_maint.config import Config
-from demand_maint.core.cycle import STATUSES
+from demand_maint.core.outcome_words import outcome_lines
 from demand_maint.core.versions import Commit
 from demand_maint.deploy_model import ModelDeployer
 from demand_maint.errors import DeployRefusedError
+from demand_maint.exit_codes import DONE, STATUS_CODES
 
 __all__ = ["deploy", "fine_tune", "full_retrain", "rollback", "update"]
-
-_CODES = {"failed": FAILED, "rejected": REFUSED, "vetoed": REFUSED}
 
 
 def update(arguments: argparse.Namespace) -> Answer:
@@ -84,25 +83,4 @@ def _maintain(arguments: argparse.Namespace, force: Literal["fine-tune", "full-r
             result = manager.update_model(force, on_progress=line)
     finally:
         line.close()
-    status = str(result["status"])
-    lines = [f"{status}: {STATUSES.get(status, '')}", f"  rule    {result['rule']}", f"  reason  {result['reason']}"]
-    if result.get("version") is not None:
-        lines.append(f"  version {result['version']}")
-    verdict = result.get("verdict")
-    if verdict:
-        lines.append(f"  verdict {_verdict_words(verdict)}")
-    return Answer(result, "\n".join(lines), _CODES.get(status, DONE))
-
-
-def _verdict_words(verdict: object) -> str:
-    import msgspec
-
-    from demand_maint.core.chronicle import verdict_words
-    from demand_maint.core.versions import GateVerdict
-
-    if isinstance(verdict, GateVerdict):
-        return verdict_words(verdict)
-    try:
-        return verdict_words(msgspec.convert(verdict, GateVerdict, strict=False))
-    except msgspec.ValidationError:
-        return str(verdict)
+    return Answer(result, "\n".join(outcome_lines(result)), STATUS_CODES.get(str(result["status"]), DONE))

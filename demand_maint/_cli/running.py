@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from demand_maint._cli.answers import FAILED, Answer, configuration
+from demand_maint._cli.answers import Answer, configuration
 from demand_maint.config import duration_seconds
 from demand_maint.errors import ConfigError
+from demand_maint.exit_codes import FAILED
 
 __all__ = ["collect", "columns", "demo", "replay"]
 

@@ -40,9 +40,8 @@ def history_line(entry: dict[str, Any]) -> str:
     """Return one entry of `Registry.history` on one line."""
     verdict = entry["verdict"]["verdict"] if entry["verdict"] else "-"
     said = " ".join(f"{entry['who']}: {entry['why']}".split())
-    return (
-        f"{entry['number']:>5}  {entry['at']}  {entry['action']:<10} version {entry['version']:<5} {verdict:<12} {said}"
-    )
+    action = f"{entry['action']} {entry['subject']}" if "subject" in entry else entry["action"]  # as in "enter 7"
+    return f"{entry['number']:>5}  {entry['at']}  {action:<10} version {entry['version']:<5} {verdict:<12} {said}"
 
 
 def reign_began(commits: Sequence[Commit]) -> Commit:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import polars as pl
@@ -68,13 +68,13 @@ def _write_metrics(door: Door, health: dict[str, Any], now: float) -> None:
     door.replace(EXPORT_METRICS, json.dumps(document, indent=1).encode(), sync=False)
 
 
-def export_frame(frame: pl.DataFrame, path: Path, kind: str) -> int:
+def export_frame(frame: pl.DataFrame, target: Path | IO[bytes], kind: str) -> int:
     """Write records for people and other tools; return how many."""
     frame = readable(frame)
     if kind == "parquet":
-        frame.write_parquet(path, compression="zstd")
+        frame.write_parquet(target, compression="zstd")
     elif kind == "csv":
-        frame.write_csv(path)
+        frame.write_csv(target)
     else:
         raise ValueError(f"{kind!r} is no export format; use 'csv' or 'parquet'.")
     return len(frame)

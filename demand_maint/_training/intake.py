@@ -110,9 +110,14 @@ def _read_metadata(model: Path, path: str | Path | None, now: float) -> tuple[Mo
     try:
         tree = parse_json(read_regular_file(where, MAX_JSON_BYTES), str(where))
         if not isinstance(tree, dict):
-            raise DeployRefusedError(f"The metadata {where} are no JSON object.", ("metadata_malformed",))
+            raise DeployRefusedError(
+                f"The metadata {where} are no JSON object. Write them as one, with features, loss and metrics.",
+                ("metadata_malformed",),
+            )
         metadata = understand_metadata(tree, now)
     except (FileNotFoundError, NotADirectoryError):
+        if not model.exists():
+            raise ModelFileError(f"{model} does not exist. Give the path of a .cbm or .joblib file.") from None
         raise DeployRefusedError(
             f"No metadata for {model}: {where} does not exist. Put the metadata file beside the model file.",
             ("metadata_missing",),

@@ -20,8 +20,9 @@ from demand_maint._training.intake import take_in
 from demand_maint.config import Config, StorageConfig
 from demand_maint.core.roster import after_enter
 from demand_maint.core.versions import GateVerdict, ModelMetadata
-from demand_maint.deploy_model import FAILED, REFUSED, USAGE, ModelDeployer, deploy_finetuned_model, main
+from demand_maint.deploy_model import ModelDeployer, deploy_finetuned_model, main
 from demand_maint.errors import DeployRefusedError, LostRaceError
+from demand_maint.exit_codes import FAILED, REFUSED, USAGE
 from demand_maint.testing import VirtualClock
 
 GOOD: dict[str, Any] = {"features": ["a", "b", "c"], "loss": "RMSE", "metrics": {"mae": 2.0}}
@@ -316,7 +317,8 @@ def test_the_command_line_answers_in_words_and_json(
     assert (code, [entry["version"] for entry in entries]) == (0, [1, 2, 1])
     assert run("--bogus")[0] == USAGE
     assert run("--deploy", "no\0path")[0] == REFUSED
-    assert run("--deploy", str(deployer.root / "missing.cbm"))[0] == REFUSED
+    code, answer = run("--deploy", str(deployer.root / "missing.cbm"))
+    assert (code, "missing.cbm does not exist" in answer["message"]) == (REFUSED, True)
     assert main(["--history", "--root", str(deployer.root)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
 
