@@ -64,7 +64,7 @@ class Leading:
         lock, own = self._lock, False
         if lock is None and (save or store.has_new() or store.due(now, SAVE_SECONDS)):
             lock = MaintainerLock(self._door, who="monitor", clock=self._clock)
-            own = lock.try_acquire()
+            own = self._taken(lock)
         try:
             lead = lock is not None and lock.held
             matured = store.drain(now, lead=lead, gentle=gentle)
@@ -75,6 +75,15 @@ class Leading:
         finally:
             if own and lock is not None:
                 lock.release()
+
+    @staticmethod
+    def _taken(lock: MaintainerLock) -> bool:
+        """Whether `lock` could be had; where the disk takes no lock file there is nothing to lead, only to count."""
+        try:
+            return lock.try_acquire()
+        except OSError as error:
+            _log.warning("lock_failed", reason=str(error))
+            return False
 
     def _write_down(self, now: float, *, save: bool) -> None:
         store = self._store

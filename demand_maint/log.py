@@ -4,19 +4,30 @@ An unconfigured `structlog.get_logger()` prints to stdout; wrapping the standard
 """
 
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     import structlog
 
 __all__ = ["get_logger"]
 
+_OPTIONS: Final = ("exc_info", "stack_info", "stacklevel")
+
 logging.getLogger("demand_maint").addHandler(logging.NullHandler())
 
 
 def get_logger(part: str) -> "structlog.stdlib.BoundLogger":
-    """Return the logger ``demand_maint.<part>``; keys of an event become fields of the `logging.LogRecord`."""
+    """Return the logger ``demand_maint.<part>``; an event and its keys are one line, and fields of the `logging.LogRecord`."""
     return cast("structlog.stdlib.BoundLogger", _Late(part))
+
+
+def _as_log_call(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Turn an event into a call of `logging`: an unconfigured formatter tells everything, one for machines finds the fields."""
+    said = str(event.pop("event"))
+    options = {name: event.pop(name) for name in _OPTIONS if name in event}
+    line = said.replace("%", "%%") + "".join(f" {name}=%s" for name in event)
+    return (line, *event.values()), {**options, "extra": {"event": said, **event}}
 
 
 class _Late:
@@ -35,7 +46,7 @@ class _Late:
             processors=[
                 structlog.stdlib.filter_by_level,
                 structlog.contextvars.merge_contextvars,
-                structlog.stdlib.render_to_log_kwargs,
+                _as_log_call,
             ],
             wrapper_class=structlog.stdlib.BoundLogger,
         )

@@ -45,7 +45,7 @@ from demand_maint.errors import ClosedError, InsufficientDataError
 from demand_maint.input_drift import InputDrift
 from demand_maint.judged import Judged, RegistryJudged
 from demand_maint.leading import Leading
-from demand_maint.record_counts import journal_state, record_counts
+from demand_maint.record_counts import journal_state, record_counts, refused_words
 from demand_maint.recorded_rows import training_rows, without_stretches
 from demand_maint.whole_days import WholeDays
 
@@ -223,8 +223,8 @@ class ModelMonitor:
         Parameters
         ----------
         days
-            Window of the figures, in whole hours that end with the current one; `status` and `needs_retrain` are always the
-            decision over ``policy.window_days``.
+            Window of the figures, above zero, in whole hours that end with the current one; `status` and `needs_retrain` are
+            always the decision over ``policy.window_days``.
         details
             Add intervals, places, feed states, changes of the inputs, counters and storage.
 
@@ -237,8 +237,10 @@ class ModelMonitor:
         if details:
             health = msgspec.structs.replace(health, inputs=self._inputs(health, self.clock.now()))
         found = health.as_dict(details=details)
-        if found["status"] == "insufficient_data" and not self.has_log():
-            found["reason"] = NO_LOG.format(root=self.root)
+        if found["status"] == "insufficient_data":
+            if not self.has_log():
+                found["reason"] = NO_LOG.format(root=self.root)
+            found["reason"] += refused_words(self.journal)
         if details:
             found["counts"] = self.counts()
             found["storage"] = self.storage()
@@ -385,8 +387,7 @@ class ModelMonitor:
         kind: str = "csv",
     ) -> int:
         """Write records to a path or an open binary file as ``csv`` or ``parquet``; return how many."""
-        place = Path(target) if isinstance(target, str) else target
-        return export_frame(self.records(since, until), place, kind)
+        return export_frame(self.records(since, until), Path(target) if isinstance(target, str) else target, kind)
 
     # end
 

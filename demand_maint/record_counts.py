@@ -5,7 +5,7 @@ from typing import Any, Final
 from demand_maint._storage.journal import Journal
 from demand_maint._storage.observation_store import ObservationStore
 
-__all__ = ["journal_state", "record_counts"]
+__all__ = ["journal_state", "record_counts", "refused_words"]
 
 COUNTED: Final = (
     "records", "replaced", "duplicates", "corrected", "late", "too_old", "assumed_zero",
@@ -36,3 +36,9 @@ def journal_state(store: ObservationStore, journal: Journal) -> dict[str, Any]:
         "refused_examples": list(journal.examples),
         "damaged": list(store.drain_reader.writers.damaged),
     }
+
+
+def refused_words(journal: Journal) -> str:
+    """Say what this process logged that was no record, as the end of a sentence; empty where there was nothing."""
+    refused = sum(journal.refused.values())
+    return f"; {refused} records were refused, the last one: {journal.examples[-1]}" if refused else ""

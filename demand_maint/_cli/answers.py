@@ -115,22 +115,16 @@ def _print(answer: Answer, *, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-class _Fields(logging.Formatter):
-    """A line with the fields of a structured event behind its message."""
-
-    _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {key}={value}" for key, value in record.__dict__.items() if key not in self._OWN)
-        return f"{super().format(record)}{fields}"
+class _OurLines(logging.StreamHandler[TextIO]):
+    """The handler of a command, to be told from those of a host."""
 
 
 def _log_to(stream: TextIO, level: int) -> None:
     """Send the package's log lines to `stream`; this process is ours."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Fields("%(levelname)s %(name)s: %(message)s"))
+    handler = _OurLines(stream)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("demand_maint")
-    for old in [old for old in logger.handlers if isinstance(old.formatter, _Fields)]:
+    for old in [old for old in logger.handlers if isinstance(old, _OurLines)]:
         logger.removeHandler(old)
     logger.addHandler(handler)
     logger.setLevel(level)

@@ -8,14 +8,14 @@ from demand_maint._storage.journal_rows import number_of
 from demand_maint._storage.stamps import shown
 from demand_maint.errors import RecordError
 
-__all__ = ["LogActual", "LogPair", "LogPrediction", "strict_calls"]
+__all__ = ["LogActual", "LogPair", "LogPrediction", "introduce", "strict_calls"]
 
 
 class LogPair(Protocol):
     """Record a prediction and what really happened."""
 
     def __call__(self, place_id: Any, timestamp: Any, predicted: Any, actual: Any) -> None:
-        """Record both; never raises unless the journal is strict.
+        """Record both; what is no place, time or number is counted (`ModelMonitor.counts`), raised only with ``strict=True``.
 
         Parameters
         ----------
@@ -40,6 +40,16 @@ class LogActual(Protocol):
 
     def __call__(self, place_id: Any, timestamp: Any, actual: Any) -> None:
         """Record it; it meets its prediction by place and slot."""
+
+
+def introduce(log: Any, log_prediction: Any, log_actual: Any) -> None:
+    """Give the closures their public names and the words above: for `help`, for editors, and for who calls them wrongly."""
+    for call, name, kind in (
+        (log, "log_prediction_vs_actual", LogPair),
+        (log_prediction, "log_prediction", LogPrediction),
+        (log_actual, "log_actual", LogActual),
+    ):
+        call.__name__, call.__qualname__, call.__doc__ = name, f"ModelMonitor.{name}", kind.__call__.__doc__
 
 
 def strict_calls(

@@ -15,7 +15,7 @@ import numpy as np
 
 from demand_maint._storage.disk import FileLock
 from demand_maint._storage.door import Door
-from demand_maint._storage.journal_calls import LogActual, LogPair, LogPrediction, strict_calls
+from demand_maint._storage.journal_calls import LogActual, LogPair, LogPrediction, introduce, strict_calls
 from demand_maint._storage.journal_hot import bind, pack_record
 from demand_maint._storage.journal_lanes import (
     NO_SLOTS,
@@ -175,8 +175,8 @@ class JournalCore(ABC):
         if self.closed:
             return
         with self._lock:
-            if self._reason is not None:
-                self._try_heal(now=True)
+            if self._reason is not None and not self._try_heal(now=True) and self.held:
+                _log.error("records_lost", records=self.held, reason=self._reason)
             self._stop()
             self.closed = True
         try:
@@ -296,6 +296,8 @@ class JournalCore(ABC):
     def _refuse(self, what: str, error: Exception) -> None:
         if self.strict:
             raise RecordError(str(error)) from error
+        if what not in self.refused:  # one line: a feed that is wrong is wrong with every record
+            _log.warning("record_refused", reason=str(error), remedy="ModelMonitor.counts() counts the others")
         self.refused[what] = self.refused.get(what, 0) + 1
         self.examples.append(str(error))
 
@@ -354,6 +356,7 @@ class JournalCore(ABC):
         hot = self._hot = bind(self._codes, self._stamp, self._log_slowly, self._log_row_slowly, self._lane.row_kinds)
         calls = (hot.log, hot.log_prediction, hot.log_actual)
         self.log, self.log_prediction, self.log_actual = strict_calls(*calls) if self.strict else calls
+        introduce(self.log, self.log_prediction, self.log_actual)
 
     @abstractmethod
     def _log_row_slowly(self, place_id: Any, timestamp: Any, predicted: Any, features: Any) -> None:

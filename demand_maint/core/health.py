@@ -16,6 +16,7 @@ from demand_maint.core.difficulty import DailySeries, SeriesMemory, daily_series
 from demand_maint.core.drift import DegradationTest, Detector, DriftState, TestMemory, learn, run_detector, run_test
 from demand_maint.core.feed import FeedDays, FeedState, feed_state
 from demand_maint.core.health_report import HealthReport, Status, VersionHealth
+from demand_maint.core.moments import age_words
 from demand_maint.core.places import PlaceHealth, place_health
 from demand_maint.core.resampling import ratio_interval
 from demand_maint.core.versions import Baseline
@@ -257,7 +258,15 @@ def window_health(
     *,
     details: bool = False,
 ) -> HealthReport:
-    """Add the window's own figures to `daily`."""
+    """Add the window's own figures to `daily`.
+
+    Raises
+    ------
+    ValueError
+        `days` is not above zero.
+    """
+    if not days > 0:
+        raise ValueError(f"days={days} is no window. Give a number of days above zero, as 7.")
     policy = config.policy
     baseline = daily.baseline
     asked = _figures(view, daily, policy, now, days, champion, since)
@@ -369,7 +378,7 @@ def _why_raw(
 
 def _status(figures: _Figures, daily: DailyState, policy: PolicyConfig, age: float | None) -> tuple[Status, str]:
     if figures.n < policy.min_samples:
-        newest = "no record yet" if age is None else f"the newest record is {_span(age)} old"
+        newest = "no record yet" if age is None else f"the newest record is {age_words(age)}"
         return (
             "insufficient_data",
             f"{int(figures.n)} rows with truth in the last {policy.window_days} days, {policy.min_samples} needed; {newest}",
@@ -396,12 +405,6 @@ def _status(figures: _Figures, daily: DailyState, policy: PolicyConfig, age: flo
         aside = f"; the last {days} set aside, their demand is like no other" if drift.set_aside else ""
         return "healthy", f"{100 * level:+.1f} % is not confirmed by the sequential test{aside}"
     return "healthy", ""
-
-
-def _span(seconds: float) -> str:
-    if seconds < 2 * HOUR:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / HOUR:.0f} hours" if seconds < 2 * DAY else f"{seconds / DAY:.0f} days"
 
 
 def _interval(

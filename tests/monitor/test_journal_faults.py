@@ -15,6 +15,7 @@ from demand_maint._storage.door import Door
 from demand_maint._storage.drain import Drain
 from demand_maint._storage.drain_notes import DrainNotes
 from demand_maint._storage.journal import JOURNAL, Journal
+from demand_maint._storage.lock import MaintainerLock
 from demand_maint._storage.segments import HEADER_BYTES, RECORD_BYTES
 from demand_maint.config import Config, MonitorConfig
 from demand_maint.model_monitor import ModelMonitor
@@ -281,6 +282,32 @@ def test_a_full_disk_is_ridden_out_in_memory_and_heals_by_itself(
     wanted = [*range(600), 5000, *range(1100, 1600), 1, 1]
     assert found == sorted(map(float, wanted))
     journal.close()
+
+
+def test_a_journal_opens_on_a_disk_that_takes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A collector that starts on a full disk starts: what it logs waits in memory, and what is lost in the end is told."""
+    disk = FullDisk()
+    disk.full = True
+    journal = Journal(Door(tmp_path, disk), SMALL, clock=VirtualClock(START))
+    journal.open(["a", "b"])
+    journal.log("a", START, 1.0, 0.0)
+    assert state_of(journal)
+    assert journal.held == 1
+    journal.close()
+    assert any(line.startswith("records_lost records=1 reason=OSError") for line in caplog.messages)
+
+
+def test_a_monitor_without_a_lock_file_counts_and_closes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a read-only root nothing can be sealed; health is told from memory, and closing raises nothing."""
+
+    def refuse(*_: object) -> bool:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(MaintainerLock, "try_acquire", refuse)
+    with ModelMonitor(tmp_path, Config(), VirtualClock(START + 3600)) as monitor:
+        monitor.log_prediction_vs_actual("a", START, 1.0, 3.0)
+        assert monitor.get_model_health()["mae"] == 2.0
+        monitor.drain()
 
 
 def test_memory_is_bounded_and_predictions_are_given_up_before_actuals(tmp_path: Path) -> None:

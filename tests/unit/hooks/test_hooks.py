@@ -235,13 +235,15 @@ async def test_a_veto_hook_refuses_with_a_reason(answer: Any, expected: str | No
 
 
 async def test_the_log_hook_writes_one_structured_line(caplog: pytest.LogCaptureFixture) -> None:
-    """log_events() writes the kind as message and the fields as record attributes."""
+    """log_events() writes kind and fields as one line, and each as an attribute of the record."""
     bus = await started()
     bus.add(log_events("warning"), DriftDetected)
     with caplog.at_level(logging.WARNING, "demand_maint.events"):
         bus.emit(drift())
         assert await bus.drain(2.0)
     record = caplog.records[0]
-    assert record.getMessage() == "DriftDetected"
+    assert record.getMessage().startswith("DriftDetected ")
+    assert "degradation=0.3" in record.getMessage()
+    assert record.__dict__["event"] == "DriftDetected"
     assert record.__dict__["degradation"] == 0.3
     await bus.aclose(1.0)
