@@ -1,6 +1,7 @@
 """From what a subcommand found to what is printed and to an exit code."""
 
 import argparse
+import io
 import json
 import logging
 import math
@@ -29,7 +30,7 @@ class Answer(NamedTuple):
 
 def run(perform: Callable[[argparse.Namespace], Answer], arguments: argparse.Namespace) -> int:
     """Perform, print, and return the exit code; every error becomes a sentence."""
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - `>&-`: nobody wants to know
+    sys.stdout = sys.stdout or io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # `>&-`: nobody wants to know
     _log_to(sys.stderr, logging.INFO if arguments.verbose else logging.WARNING)
     try:
         answer = perform(arguments)

@@ -306,7 +306,11 @@ class JournalCore(ABC):
         if self._reason is None:
             self._reason = f"{type(error).__name__}: {error}"
             self._stop()
-            _log.warning("journal_degraded", reason=self._reason, remedy="free disk space; records wait in memory")
+            _log.warning(
+                "journal_degraded",
+                reason=self._reason,
+                remedy="free disk space, or make the root writable; records wait in memory",
+            )
             if self.on_state is not None:
                 self.on_state(self._reason, self._ring.dropped)
 
