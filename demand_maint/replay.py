@@ -22,10 +22,11 @@ import numpy as np
 import polars as pl
 
 from demand_maint._storage.door import Door
-from demand_maint._storage.tables import read_history
+from demand_maint._storage.tables import load_history
 from demand_maint._training.in_place import InPlacePool
 from demand_maint.clock import SystemClock
 from demand_maint.config import Config, load_config
+from demand_maint.core.first_look import first_look
 from demand_maint.core.replay_policy import NAMED, ReplayPolicy, own_policy, policy_config
 from demand_maint.core.replay_result import PolicyResult, rolling_error, summary_table
 from demand_maint.core.report_data import PolicyRow, ReportData
@@ -294,7 +295,12 @@ def _table(
     columns: dict[str, str] | None,
     root: str | Path,
 ) -> tuple[ReplayTable, dict[str, Any]]:
-    frame = history if isinstance(history, pl.DataFrame) else read_history(history, config=config, columns=columns)
+    advice: tuple[str, ...] = ()
+    if isinstance(history, pl.DataFrame):
+        frame = history
+    else:
+        frame, notes = load_history(history, config=config, columns=columns)
+        advice = first_look(notes.spacing, notes.rows_a_day, config)
     grid = TimeGrid(config.zone, config.step_seconds)
     stamps = frame["timestamp"].cast(pl.Float64)
     low, high = stamps.min(), stamps.max()
@@ -319,8 +325,14 @@ def _table(
         "step": config.step,
         "horizon": config.horizon,
         "features": list(table.names),
+        "advice": list(advice),
     }
     return table, facts
+
+
+def _troubles(result: PolicyResult) -> tuple[str, ...]:
+    interrupted = () if result.complete else ("interrupted",)
+    return (*interrupted, f"{result.failed} trainings failed") if result.failed else interrupted
 
 
 def _moment(value: float | str | None, grid: TimeGrid) -> float | None:
@@ -404,7 +416,7 @@ def _page_data(
                 rollbacks=result.rollbacks,
                 false_alarms=result.false_alarms,
                 rolling=tuple(float(f"{v:.4g}") if np.isfinite(v) else None for v in rolling.tolist()),
-                note=result.text if result.complete else f"interrupted; {result.text}",
+                note="; ".join(filter(None, (*_troubles(result), result.text))),
             )
         )
     order = sorted(runs, key=lambda run: run.life.policy.name != "default")

@@ -19,6 +19,7 @@ from demand_maint._storage.tables import HistoryNotes, load_history
 from demand_maint._training.pool import WorkerPool
 from demand_maint._training.preparation import clean_up
 from demand_maint.config import CONFIG_FILE, Config, effective_values
+from demand_maint.core.first_look import first_look
 from demand_maint.core.versions import Commit
 from demand_maint.deploy_model import ModelDeployer
 from demand_maint.errors import ConfigError, DeployRefusedError
@@ -60,9 +61,11 @@ def _from_history(
         commit = _train(deployer, config, frame, arguments.why or f"first champion, trained on {arguments.history}")
     _write_settings(deployer.registry.door, asked)
     metadata = deployer.registry.version(commit.champion).metadata
+    advice = first_look(notes.spacing, notes.rows_a_day, config)
     message = (
         f"{deployer.sentence(commit)}\n{_read_words(notes)}\n"
         f"Trained on {metadata.rows} rows with {len(metadata.features)} features, {metadata.trees} trees{_figures(metadata.metrics)}."
+        + "".join(f"\nNote: {line}" for line in advice)
     )
     return Answer(
         {
@@ -70,6 +73,7 @@ def _from_history(
             "version": commit.champion,
             "adopted": False,
             "history": asdict(notes),
+            "advice": list(advice),
             "rows": metadata.rows,
             "features": len(metadata.features),
             "trees": metadata.trees,

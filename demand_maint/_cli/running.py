@@ -66,6 +66,7 @@ def replay(arguments: argparse.Namespace) -> Answer:
     text = report.table()
     if report.report is not None:
         text += f"\n\nReport: {report.report}"
+    text += "".join(f"\n\nNote: {line}" for line in report.history["advice"])
     if not report.complete:
         text += "\n\nInterrupted; this is what was done so far."
     return Answer(report.as_dict(), text, 0 if report.complete else FAILED)

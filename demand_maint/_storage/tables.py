@@ -26,6 +26,7 @@ _ISO_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-
 # a day a place never had is made of nothing; this many made-up rows are a mistake in the file
 _MOST_FILLED = 100_000_000
 _TAIL_BYTES = 1 << 16
+_RECENT_SECONDS = 28 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,10 @@ class HistoryNotes:
         How many places there are.
     since, until
         First and last slot, epoch seconds; ``None`` where nothing is left.
+    spacing
+        Seconds that rows of one place are apart where they are closest, but for one gap in ten; ``None`` where no place has two.
+    rows_a_day
+        Rows of all places in a day of the last four weeks.
     """
 
     read: int
@@ -56,6 +61,8 @@ class HistoryNotes:
     places: int
     since: float | None
     until: float | None
+    spacing: float | None = None
+    rows_a_day: float = 0.0
 
 
 def read_history(path: str | Path, **options: Any) -> pl.DataFrame:
@@ -121,7 +128,7 @@ def load_history(
     ).with_columns(pl.Series("_stamp", stamps))
     missing = frame["actual"].null_count()
     frame = frame.with_columns(pl.col("actual").fill_null(0.0)) if zero else frame.drop_nulls("actual")
-    found = frame.height
+    found, spacing = frame.height, _spacing(frame)
     frame = _one_per_slot(frame, combine)
     same_slot = found - frame.height
     filled = 0
@@ -131,6 +138,8 @@ def load_history(
         filled = frame.height - before
     if frame.height == 0:
         raise HistoryFileError(f"{reader.path} holds no row with an actual. Check that the file is the right one.")
+    since, until = float(frame["timestamp"].to_numpy().min()), float(frame["timestamp"].to_numpy().max())
+    recent = min(max(until + grid.step - since, grid.step), _RECENT_SECONDS)
     notes = HistoryNotes(
         read=reader.height,
         kept=frame.height,
@@ -138,10 +147,20 @@ def load_history(
         same_slot=same_slot,
         filled=filled,
         places=frame["place_id"].n_unique(),
-        since=float(frame["timestamp"].to_numpy().min()),
-        until=float(frame["timestamp"].to_numpy().max()),
+        since=since,
+        until=until,
+        spacing=spacing,
+        rows_a_day=int((frame["timestamp"] >= until + grid.step - recent).sum()) * 86400.0 / recent,
     )
     return frame, notes
+
+
+def _spacing(frame: pl.DataFrame) -> float | None:
+    ordered = frame.sort("place_id", "_stamp")
+    gaps = ordered.select(pl.col("_stamp").diff().over("place_id"))["_stamp"].drop_nulls()
+    apart = gaps.filter(gaps > 0.0)
+    found = apart.quantile(0.1, "nearest")
+    return None if found is None else float(found)
 
 
 class _File:
@@ -157,8 +176,11 @@ class _File:
         self.height = self._frame.height
         for name, theirs in self._named.items():
             if theirs not in self._frame.columns:
+                remedy = f"Map yours to `{name}`, as in --column {name}=NAME."
+                if self._text and len(self._frame.columns) == 1 and ";" in self._frame.columns[0]:
+                    remedy = "Write it with commas between the cells instead of semicolons."
                 raise HistoryFileError(
-                    f"{path} has no column {theirs!r}; it has {', '.join(map(repr, self._frame.columns))}. Map yours to `{name}`, as in --column {name}=NAME."
+                    f"{path} has no column {theirs!r}; it has {', '.join(map(repr, self._frame.columns))}. {remedy}"
                 )
         if self.height == 0:
             raise HistoryFileError(f"{path} holds no rows. Check that the file is the right one.")
@@ -259,7 +281,11 @@ class _File:
             raise self.wrong("timestamp", 0, "a time is needed.")
         outside = ~((seconds >= EARLIEST) & (seconds <= LATEST))
         hint = " Numbers are seconds since 1970; these look like milliseconds." if kind.is_numeric() else ""
-        self._refuse("timestamp", pl.Series(outside), f"that is no time between 1970 and 2106.{hint}")
+        self._refuse(
+            "timestamp",
+            pl.Series(outside),
+            f"that is no time between 1970 and 2106. Write numbers as seconds since 1970.{hint}",
+        )
         return seconds
 
     def _from_text(self, text: pl.Series, zone: str) -> NDArray[np.float64]:

@@ -239,6 +239,8 @@ def _places_section(story: Story, zone: str) -> str:
         lead = (
             f"{rows[0].place}: error over what was to be expected, by {_period(story.period_days)}; 1 is as expected."
         )
+    elif all(row.ratio is None for row in rows):
+        lead = "Too few rows by place to tell how each does."
     elif worst:
         named = "; ".join(
             f"{'place ' if row.place.isdigit() else ''}{row.place} at {row.ratio:.2f} times the error usual there (MAE {number(row.mae)})"

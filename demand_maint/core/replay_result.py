@@ -151,7 +151,11 @@ def summary_table(results: list[PolicyResult], reference: str = "frozen") -> str
     base = next((result.mae for result in results if result.policy == reference), None)
     ordered = sorted(results, key=lambda result: result.mae if result.mae is not None else float("inf"))
     width = max([len(result.policy) for result in results] + [6])
-    head = f"{'policy':<{width}} {'MAE':>9} {'vs ' + reference:>10} {'MASE':>6} {'bias':>8} {'trainings':>9} {'rejected':>8} {'rollbacks':>9} {'false alarms':>12} {'CPU s':>7}"
+    some_failed = any(result.failed for result in results)
+    head = (
+        f"{'policy':<{width}} {'MAE':>9} {'vs ' + reference:>10} {'MASE':>6} {'bias':>8} {'trainings':>9} "
+        f"{'failed ' if some_failed else ''}{'rejected':>8} {'rollbacks':>9} {'false alarms':>12} {'CPU s':>7}"
+    )
     lines = [head, "-" * len(head)]
     for result in ordered:
         against = (
@@ -161,7 +165,7 @@ def summary_table(results: list[PolicyResult], reference: str = "frozen") -> str
         )
         lines.append(
             f"{result.policy:<{width}} {_figure(result.mae, 2):>9} {against:>10} {_figure(result.mase, 3):>6} {_figure(result.bias, 2):>8} "
-            f"{result.attempts:>9} {result.rejected:>8} {result.rollbacks:>9} {result.false_alarms:>12} {result.training_cpu_seconds:>7.1f}"
+            f"{result.attempts:>9} {f'{result.failed:>6} ' if some_failed else ''}{result.rejected:>8} {result.rollbacks:>9} {result.false_alarms:>12} {result.training_cpu_seconds:>7.1f}"
             + ("" if result.complete else "  (interrupted)")
         )
     return "\n".join(lines)

@@ -180,9 +180,9 @@ def _places(sources: StorySources, bins: _Bins) -> dict[str, Any]:
     assert sources.view is not None
     view = sources.view
     span = len(bins.starts) * bins.step
-    period = 1 if span <= 92 else 7 if span <= 800 else 28
     grid = view.grid
     first = int(grid.day([bins.starts[0]])[0])
+    period = _period_days(view, grid.day_start(np.array([first, first + span])), span)
     days = np.arange(first, first + span + period, period, dtype=np.int64)
     starts = grid.day_start(days)
     sums = view.sums.blocks_by_place(starts.astype(np.int64) // HOUR)
@@ -211,6 +211,14 @@ def _places(sources: StorySources, bins: _Bins) -> dict[str, Any]:
             )
         )
     return {"places": tuple(rows), "periods": tuple(starts[:keep].astype(float).tolist()), "period_days": period}
+
+
+def _period_days(view: MetricsView, edges: NDArray[np.int64], span: int) -> int:
+    """Return how many days a cell of the map stands for: few enough cells to see, and rows enough in each to judge by."""
+    rows = view.sums.blocks_by_place(edges // HOUR)["naive_n"].sum(axis=1)
+    busy = float(np.median(rows)) / span if len(rows) else 0.0
+    shortest = 1 if span <= 92 else 7 if span <= 800 else 28
+    return next((days for days in (1, 7) if days >= shortest and busy * days >= MIN_PLACE_ROWS), 28)
 
 
 def _last_filled(enough: NDArray[np.bool_]) -> int:

@@ -78,6 +78,7 @@ def test_every_policy_has_its_figures(lived: tuple[ReplayReport, Path, list[Life
     assert {row["n"] for row in told["policies"]} == {2 * 20 * 24}
     assert report.complete
     assert told["history"]["replayed_rows"] == 2 * 20 * 24
+    assert told["history"]["advice"] == []
 
 
 def test_frozen_trains_never_and_the_calendar_by_the_calendar(

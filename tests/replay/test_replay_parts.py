@@ -191,6 +191,14 @@ def test_the_table_compares_with_frozen() -> None:
     assert lines[-1].endswith("(interrupted)")
 
 
+def test_trainings_that_failed_have_a_column_where_there_are_any() -> None:
+    """Of 61 trainings 42 that came to nothing are told; a table without any has no such column."""
+    table = summary_table([result("default", 75.0, attempts=61, failed=42), result("frozen", 100.0)])
+    head, _, row = table.splitlines()[:3]
+    assert row[: head.index("failed") + len("failed")].split()[-2:] == ["61", "42"]
+    assert "failed" not in summary_table([result("default", 75.0)])
+
+
 def test_events_are_one_line_each() -> None:
     """An event's line has the local time, the policy, what happened and the figures behind it."""
     verdict = {"verdict": "not_worse", "method": "live", "relative": -0.02, "low": -0.03, "high": -0.01, "days": 7}

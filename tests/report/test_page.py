@@ -189,3 +189,13 @@ def test_a_place_that_is_a_number_is_called_a_place(live_report: ReportData) -> 
     told = msgspec.structs.replace(story, places=rows)
     html = page(msgspec.structs.replace(live_report, stories=(told,)))
     assert "Worst over the last weeks: place 17 at 3.00 times the error usual there (MAE 2.00); Harbour at" in html
+
+
+def test_places_with_too_few_rows_are_not_praised(live_report: ReportData) -> None:
+    """Where no place has a ratio the page says that, and not that all are as usual."""
+    story = live_report.stories[0]
+    rows = tuple(msgspec.structs.replace(row, ratio=None) for row in story.places)
+    told = msgspec.structs.replace(story, places=rows)
+    html = page(msgspec.structs.replace(live_report, stories=(told,)))
+    assert "Too few rows by place to tell how each does." in html
+    assert "No place stands out" not in html

@@ -41,9 +41,9 @@ class View:
     newest: float | None
 
 
-def year(days: int = 60, places: int = 3, zone: str = "UTC") -> View:
+def year(days: int = 60, places: int = 3, zone: str = "UTC", every: float = 3600.0) -> View:
     """Sums of a model with error 8 where the naive has 10, and one place that doubles in the last two weeks."""
-    slots = np.arange(START, START + days * DAY, 3600.0)
+    slots = np.arange(START, START + days * DAY, every)
     slot, place = np.repeat(slots, places), np.tile(np.arange(places, dtype=np.uint32), len(slots))
     n = len(slot)
     bad = (place == 1) & (slot >= START + (days - 14) * DAY)
@@ -290,3 +290,21 @@ def test_a_place_with_next_to_no_demand_does_not_stand_out() -> None:
     ratios, late = place_ratios(error, expected, first=4, recent=4)
     assert np.isfinite(ratios).sum(axis=1).tolist() == [11, 0, 6]
     assert np.isfinite(late).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("every", "days", "period"), [(DAY, 365, 28), (3600.0, 365, 7), (3600.0, 30, 1), (DAY, 30, 28)]
+)
+def test_a_cell_of_the_map_holds_enough_rows_to_judge_by(every: float, days: int, period: int) -> None:
+    """Daily demand is told by four weeks, hourly by the week, a month of it by the day."""
+    story = tell_story(
+        StorySources(
+            name="r",
+            now=START + days * DAY,
+            config=Config(),
+            view=year(days, every=every),
+            commits=COMMITS,
+            since=START,
+        )
+    )
+    assert story.period_days == period

@@ -1,7 +1,7 @@
 """History files: what is accepted, what it becomes, and how a refusal reads."""
 
 from csv import writer as csv_writer
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from demand_maint._storage.tables import load_history, read_history
-from demand_maint.config import Config
+from demand_maint.config import Config, PolicyConfig
+from demand_maint.core.first_look import first_look
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.errors import HistoryFileError
 
@@ -268,3 +269,40 @@ def test_any_cells_are_read_or_refused_in_words(tmp_path: Path, cells: list[tupl
     assert np.isfinite(frame["actual"].to_numpy()).all()
     assert frame.select("place_id", "timestamp").is_duplicated().sum() == 0
     assert (frame["timestamp"].to_numpy() % 3600 == 0).all()
+
+
+def test_what_does_not_fit_the_settings_is_said(tmp_path: Path) -> None:
+    """Daily rows under an hourly step, five minutes under an hour, and too few rows for the rules; hourly data is fine."""
+
+    def look(minutes: int, places: int, config: Config) -> tuple[str, ...]:
+        begin = datetime(2025, 1, 1, tzinfo=UTC)
+        path = tmp_path / "history.csv"
+        rows = [
+            f"p{place},{(begin + timedelta(minutes=minutes * n)).isoformat()},{n}"
+            for place in range(places)
+            for n in range(40 * 1440 // minutes)
+        ]
+        path.write_text("\n".join(["place_id,timestamp,actual", *rows]) + "\n")
+        notes = load_history(path, config=config)[1]
+        return first_look(notes.spacing, notes.rows_a_day, config)
+
+    assert look(60, 2, Config()) == ()
+    coarse = look(1440, 2, Config())
+    assert coarse[0] == ("Rows of a place are 1d apart, the step is 1h: most slots stay empty. Set the step to 1d.")
+    assert "only the last row of a slot counts. Set the step to 5m" in look(5, 1, Config())[0]
+    few = look(1440, 3, Config(step="1d"))
+    assert "About 21 rows come in 7 days" in few[0]
+    assert "About 90 rows come in 30 days" in few[1]
+    assert look(1440, 3, Config(step="1d", policy=PolicyConfig(min_samples=20))) == ()
+    assert look(1440, 20, Config(missing_actual="zero")) == ()
+
+
+def test_a_file_with_semicolons_and_one_with_milliseconds_are_told_what_is_wrong(tmp_path: Path) -> None:
+    """Both are common; the message names the way out."""
+    path = tmp_path / "history.csv"
+    path.write_text("place_id;timestamp;actual\na;2025-01-01;3\n")
+    with pytest.raises(HistoryFileError, match="commas between the cells instead of semicolons"):
+        load_history(path)
+    path.write_text("place_id,timestamp,actual\na,1735689600000,3\n")
+    with pytest.raises(HistoryFileError, match="Write numbers as seconds since 1970"):
+        load_history(path)
