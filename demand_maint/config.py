@@ -3,12 +3,13 @@
 Every duration a user writes is a string such as ``"30m"``, ``"6h"`` or ``"7d"``, or a plain number in the unit its name ends in.
 """
 
+import difflib
 import os
 import re
 import tomllib
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -28,6 +29,7 @@ __all__ = [
     "duration_seconds",
     "effective_values",
     "load_config",
+    "wrong_setting",
 ]
 
 CONFIG_FILE = "demand_maint.toml"
@@ -331,6 +333,28 @@ def _convert(settings: dict[str, Any], where: str) -> Config:
     try:
         return msgspec.convert(settings, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(
-            f"{where}: {str(error).replace('`$.', '`').replace(' - at', ', at')}. Run `demand-maint config` to see every setting."
-        ) from error
+        raise ConfigError(f"{where}: {wrong_setting(error)}") from error
+
+
+def wrong_setting(error: msgspec.ValidationError) -> str:
+    """Say which setting is wrong and what it may be, from what msgspec found out."""
+    said, _, path = str(error).partition(" - at `$")
+    said, path = said.removesuffix("."), path.strip(".`")
+    kind: Any = Config
+    default: Any = None
+    for name in filter(None, path.split(".")):
+        field = next((field for field in msgspec.structs.fields(kind) if field.name == name), None)
+        if field is None:  # inside a list
+            return f"{said}, at `{path}`. Mend that entry."
+        kind, default = field.type, field.default
+    where = f", at `{path}`" if path else ""
+    unknown = re.search(r"unknown field `(.+)`", said)
+    if unknown is not None:
+        known = [field.name for field in msgspec.structs.fields(kind)]
+        close = difflib.get_close_matches(unknown[1], known, 1)
+        return f"{said}{where}. " + (f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(known)}.")
+    if get_origin(kind) is Literal:
+        return f"{said}{where}. Write one of {', '.join(map(repr, get_args(kind)))}."
+    if default is None or isinstance(default, Struct):
+        return f"{said}{where}. {'Leave it out for the default.' if default is None else 'Write a table.'}"
+    return f"{said}{where}. The default is {default!r}."

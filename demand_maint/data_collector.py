@@ -163,7 +163,9 @@ class RealTimeDataCollector:
             except (TypeError, ValueError, KeyError) as error:
                 failed[key] = str(error)
         result: dict[str, Any] = {"at": now, "venues": len(venues), "collected": len(observations), "failed": failed}
-        result |= await self._work.run(self._digest, observations)
+        told = await self._work.run(self._digest, observations)
+        failed |= told.pop("failed")
+        result |= told
         for place, reason in failed.items():
             log.warning("venue failed", venue=place, reason=reason)
         result["maintenance"] = await self._maintenance(wait=wait)

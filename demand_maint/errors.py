@@ -107,11 +107,17 @@ class HistoryFileError(DataError):
 
 
 class SchemaMismatchError(DemandMaintError):
-    """Features differ from what the model was trained on."""
+    """Features differ from what the model was trained on; `got` is their number where they come without names."""
 
-    def __init__(self, expected: tuple[str, ...], got: tuple[str, ...]) -> None:
+    def __init__(self, expected: tuple[str, ...], got: tuple[str, ...] | int) -> None:
         self.expected = expected
         self.got = got
+        if isinstance(got, int):
+            super().__init__(
+                f"Feature schema mismatch: the model needs {len(expected)} features, {got} columns were given. "
+                "Give one column per feature, in the model's order, or a frame with their names."
+            )
+            return
         missing = [name for name in expected if name not in set(got)]
         extra = [name for name in got if name not in set(expected)]
         facts = [f"the model needs {len(expected)} features, {len(got)} were given"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from demand_maint._storage.stamps import stamp_reader
 from demand_maint.config import Config
 from demand_maint.core.timegrid import TimeGrid
-from demand_maint.errors import DemandMaintError
+from demand_maint.errors import SchemaMismatchError
 from demand_maint.features import FeatureBuilder, LiveFeatureBuilder
 from demand_maint.log import get_logger
 from demand_maint.sources import Observation
@@ -43,7 +43,9 @@ class Forecaster:
         self._primed = False
 
     def take(self, observations: Sequence[Observation], *, monitor: Any, model: Any, now: float) -> dict[str, Any]:
-        """Take one round in; ``predicted``, ``predictions`` by place, ``problem`` and ``version`` for the result.
+        """Take one round in; ``predicted``, ``predictions`` by place, ``failed``, ``problem`` and ``version`` for the result.
+
+        What is wrong with one observation costs that place its prediction, never another one, and never the truth of a place.
 
         Parameters
         ----------
@@ -55,23 +57,44 @@ class Forecaster:
             Epoch seconds.
         """
         self._prime(monitor, now)
+        observations, failed = self._with_times(observations)
         given = [seen for seen in observations if seen.features is not None]
         bare = [seen for seen in observations if seen.features is None]
         predictions: dict[Any, float] = {}
-        problem: str | None = None
+        problems: list[str] = []
         try:
-            if given:
-                predictions |= self._predict_given(given, model)
-            if monitor is not None:
-                for seen in observations:
-                    monitor.log_actual(seen.place_id, seen.timestamp, seen.actual)
-            if bare:
-                predictions |= self._predict_ahead(bare, monitor, model, now)
-        except (DemandMaintError, ValueError, TypeError) as error:
-            problem = str(error)
+            predictions |= self._predict_given(given, model, failed) if given else {}
+        except Exception as error:  # a builder of one's own may raise anything
+            problems.append(str(error))
+        if monitor is not None:
+            for seen in observations:
+                monitor.log_actual(seen.place_id, seen.timestamp, seen.actual)
+        try:
+            predictions |= self._predict_ahead(bare, monitor, model, now) if bare else {}
+        except Exception as error:
+            problems.append(str(error))
+        problem = problems[0] if problems else None
+        if problem is not None:
             log.warning("nothing predicted", reason=problem)
         version = None if problem is not None and not predictions else getattr(model, "version", None)
-        return {"predicted": len(predictions), "predictions": predictions, "problem": problem, "version": version}
+        return {
+            "predicted": len(predictions),
+            "predictions": predictions,
+            "failed": failed,
+            "problem": problem,
+            "version": version,
+        }
+
+    def _with_times(self, observations: Sequence[Observation]) -> tuple[list[Observation], dict[Any, str]]:
+        """Return observations whose time can be read, and by place what is wrong with the others."""
+        good, failed = [], {}
+        for seen in observations:
+            try:
+                self._read(seen.timestamp)
+                good.append(seen)
+            except (TypeError, ValueError, OverflowError) as error:
+                failed[seen.place_id] = str(error)
+        return good, failed
 
     def _prime(self, monitor: Any, now: float) -> None:
         """Let a live builder see the recent truth once, so that it need not start from nothing."""
@@ -82,7 +105,22 @@ class Forecaster:
         if monitor is not None and observe_many is not None:
             observe_many(monitor.truth(now - PRIMING_DAYS * DAY))
 
-    def _predict_given(self, given: Sequence[Observation], model: Any) -> dict[Any, float]:
+    def _predict_given(self, given: Sequence[Observation], model: Any, failed: dict[Any, str]) -> dict[Any, float]:
+        """Predict from rows that came along; where that fails for one of several places, for each alone."""
+        try:
+            return self._predict_rows(given, model)
+        except (SchemaMismatchError, ValueError, TypeError):
+            if len(given) == 1:
+                raise
+        predictions: dict[Any, float] = {}
+        for seen in given:
+            try:
+                predictions |= self._predict_rows([seen], model)
+            except (SchemaMismatchError, ValueError, TypeError) as error:
+                failed[seen.place_id] = str(error)
+        return predictions
+
+    def _predict_rows(self, given: Sequence[Observation], model: Any) -> dict[Any, float]:
         rows = [seen.features for seen in given]
         features = rows if isinstance(rows[0], dict) else np.asarray(rows, dtype=np.float32)
         places = [seen.place_id for seen in given]

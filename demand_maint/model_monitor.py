@@ -46,7 +46,7 @@ from demand_maint.input_drift import InputDrift
 from demand_maint.judged import Judged, RegistryJudged
 from demand_maint.leading import Leading
 from demand_maint.record_counts import journal_state, record_counts, refused_words
-from demand_maint.recorded_rows import training_rows, without_stretches
+from demand_maint.recorded_rows import require_rows, training_rows, without_stretches
 from demand_maint.whole_days import WholeDays
 
 __all__ = ["NO_LOG", "ModelMonitor"]
@@ -242,8 +242,7 @@ class ModelMonitor:
                 found["reason"] = NO_LOG.format(root=self.root)
             found["reason"] += refused_words(self.journal)
         if details:
-            found["counts"] = self.counts()
-            found["storage"] = self.storage()
+            found |= {"counts": self.counts(), "storage": self.storage()}
         return found
 
     def report(self, days: float = 7, *, details: bool = False) -> HealthReport:
@@ -251,8 +250,7 @@ class ModelMonitor:
         with self._state:
             store = self._opened()
             self._count_new()
-            now = self.clock.now()
-            judge = self._judged()
+            now, judge = self.clock.now(), self._judged()
             key = (store.metrics.generation, int(now // 3600), days, details, judge)
             found = self._reports.get(key)
             if found is None:
@@ -347,18 +345,14 @@ class ModelMonitor:
             self._count_new()
             now = self.clock.now()
             start = now - days * DAY
-            if not self.has_log():
-                remedy = NO_LOG.format(root=self.root)
-                if not self._door.listdir(HISTORY):
-                    raise InsufficientDataError(0, min_samples, remedy=remedy)
-            truth, judge = truth_frame(store, start, now + DAY), self._judged()
-            if self.config.policy.feed_fault_guard:
-                truth = without_stretches(truth, self._daily_state(judge, now).excluded, store)
-            if len(truth) < min_samples:
-                raise InsufficientDataError(len(truth), min_samples)
+            if not self.has_log() and not self._door.listdir(HISTORY):
+                raise InsufficientDataError(0, min_samples, remedy=NO_LOG.format(root=self.root))
+            known, judge = truth_frame(store, start, now + DAY), self._judged()
+            guard = self.config.policy.feed_fault_guard
+            truth = without_stretches(known, self._daily_state(judge, now).excluded, store) if guard else known
+            require_rows(len(truth), min_samples, len(known) - len(truth))
             rows = training_rows(truth, store, judge.features, self.config, self.root, start, now + DAY)
-            if len(rows) < min_samples:
-                raise InsufficientDataError(len(rows), min_samples)
+            require_rows(len(rows), min_samples, len(known) - len(truth))
             return rows.sort("timestamp", "place_id")
 
     def watch_feed(self, *, always: bool = False) -> None:

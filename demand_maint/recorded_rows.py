@@ -10,9 +10,9 @@ from demand_maint._storage.observation_frames import feature_frame, place_column
 from demand_maint._storage.observation_store import ObservationStore
 from demand_maint.config import Config
 from demand_maint.core.key_index import make_keys
-from demand_maint.errors import MissingFeaturesError
+from demand_maint.errors import InsufficientDataError, MissingFeaturesError
 
-__all__ = ["training_rows", "without_stretches"]
+__all__ = ["require_rows", "training_rows", "without_stretches"]
 
 DAY = 86400.0
 
@@ -28,6 +28,22 @@ def without_stretches(
         )
         truth = truth.filter(~faulty)
     return truth
+
+
+def require_rows(found: int, needed: int, left_out: int) -> None:
+    """Stop where there are too few rows; those that were left out for a fault of the feed are told of.
+
+    Raises
+    ------
+    InsufficientDataError
+        `found` is below `needed`.
+    """
+    if found < needed:
+        faulty = (
+            f"{left_out} more were left out, since the truth looked wrong there; `demand-maint status` names the places. "
+            "Mend the feed, or set policy.feed_fault_guard = false."
+        )
+        raise InsufficientDataError(found, needed, remedy=faulty if left_out else None)
 
 
 def training_rows(

@@ -107,7 +107,7 @@ def _check_target(target: NDArray[np.float64], loss: str, frame: pl.DataFrame) -
 def _where(bad: NDArray[np.bool_], frame: pl.DataFrame, target: NDArray[np.float64]) -> str:
     first = int(np.flatnonzero(bad)[0])
     place = f"place {frame['place_id'][first]!r}, " if "place_id" in frame.columns else ""
-    return f"{int(bad.sum())} of {len(bad)} actuals cannot be used, the first is {target[first]!r} ({place}row {first} by time)."
+    return f"{int(bad.sum())} of {len(bad)} actuals cannot be used, the first is {target[first]:g} ({place}row {first} by time)."
 
 
 def _split(stamps: NDArray[Any], job: TrainingJob) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from demand_maint.config import Config, PolicyConfig
+from demand_maint.config import Config, PolicyConfig, wrong_setting
 from demand_maint.errors import ConfigError
 
 __all__ = ["NAMED", "ReplayPolicy", "own_policy", "policy_config"]
@@ -121,6 +121,4 @@ def policy_config(config: Config, policy: ReplayPolicy) -> Config:
     try:
         return msgspec.convert(merged, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(
-            f"Policy {policy.name!r}: {error}. Run `demand-maint config` to see every setting."
-        ) from error
+        raise ConfigError(f"Policy {policy.name!r}: {wrong_setting(error)}") from error

@@ -118,5 +118,5 @@ class FeatureSchema:
             array = array[:, [where[name] for name in self.names]]
         if array.ndim != 2 or array.shape[1] != self._width:
             width = array.shape[-1] if array.ndim else 0
-            raise SchemaMismatchError(self.names, tuple(f"column {position}" for position in range(width)))
+            raise SchemaMismatchError(self.names, width)
         return np.asarray(array, dtype=np.float32, order="F")

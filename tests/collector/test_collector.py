@@ -181,6 +181,51 @@ def test_rows_that_come_along_win_over_the_builder(bench: Bench) -> None:
     assert bench.parts.monitor.actuals == [(1, 10_000.0, 4.0)]
 
 
+def test_one_wrong_row_costs_its_own_place_only(bench: Bench) -> None:
+    """A time nobody can read and a feature row of another model are told of their venues; the others are predicted, all truth is logged."""
+
+    def source(venue: int) -> Any:
+        match venue:
+            case 1:
+                return {"actual": 1.0, "timestamp": "garbage"}
+            case 2:
+                return {"actual": 2.0, "features": {"a": "x", "b": 1.0}}
+            case 3:
+                return {"actual": 3.0, "features": {"a": 1.0, "b": 2.0}}
+        return 4.0
+
+    result = bench.collector(source).collect_for_all_venues([1, 2, 3, 4])
+    assert result["predictions"] == {3: 3.0, 4: 4.0}
+    assert sorted(result["failed"]) == [1, 2]
+    assert "garbage" in result["failed"][1]
+    assert result["problem"] is None
+    assert [(place, actual) for place, _, actual in bench.parts.monitor.actuals] == [(2, 2.0), (3, 3.0), (4, 4.0)]
+
+
+def test_a_builder_that_raises_costs_the_predictions_and_no_truth(bench: Bench) -> None:
+    """Whatever somebody's own builder raises, the collection is made and says so."""
+
+    class Broken:
+        names = ("a",)
+
+        def build(self, history: Any, keys: Any) -> Any:
+            raise KeyError("weather")
+
+    result = bench.collector(lambda venue: 5.0, features=Broken()).collect_for_all_venues([1])
+    assert (result["collected"], result["predicted"]) == (1, 0)
+    assert "weather" in result["problem"]
+    assert len(bench.parts.monitor.actuals) == 1
+
+
+def test_rows_that_come_along_are_logged_without_a_champion(bench: Bench) -> None:
+    """The truth of an observation with features does not hang on there being a model."""
+    bench.parts.model.missing = True
+    seen = Observation(place_id=1, timestamp=10_000.0, actual=4.0, features={"a": 1.0})
+    result = bench.collector(lambda venue: seen).collect_for_all_venues([1])
+    assert bench.parts.monitor.actuals == [(1, 10_000.0, 4.0)]
+    assert "demand-maint init" in result["problem"]
+
+
 def test_without_a_champion_actuals_are_logged_all_the_same(bench: Bench) -> None:
     """Before the first model a collection still collects, and says why nothing was predicted."""
     bench.parts.model.missing = True

@@ -478,3 +478,15 @@ def test_the_background_thread_prepares_drains_and_ends(tmp_path: Path) -> None:
         assert keeper._thread is not None
         assert monitor.get_model_health(days=60)["n"] == 1000
     assert not keeper._thread.is_alive()
+
+
+def test_rows_left_out_for_a_broken_feed_are_told_where_too_few_are_left(tmp_path: Path) -> None:
+    """A feed that stands still leaves rows enough in the log and none to train on; the error says why."""
+    clock = VirtualClock(START + 30 * 86400.0)
+    with ModelMonitor(tmp_path, Config(), clock) as monitor:
+        for hour in range(21 * 24):
+            known = 50.0 + hour % 24 if hour < 15 * 24 else 77.0
+            monitor.log_prediction_vs_actual("a", clock.now() - (21 * 24 - hour) * 3600.0, 60.0, known)
+        monitor.drain()
+        with pytest.raises(InsufficientDataError, match=r"\d+ more were left out, since the truth looked wrong there"):
+            monitor.get_training_data(days=5, min_samples=100)

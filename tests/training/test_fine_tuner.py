@@ -143,7 +143,7 @@ def test_what_cannot_be_learned_from_is_refused(lab: Any, root: Path, pool: Work
     rows, door = lab.demand(100), tuner(root, pool)
     with pytest.raises(SchemaMismatchError, match="missing: 'noise'"):
         door.fine_tune(rows.drop("noise"), rows["actual"])
-    with pytest.raises(SchemaMismatchError, match="needs 3 features, 4 were given"):
+    with pytest.raises(SchemaMismatchError, match=r"needs 3 features, 4 columns were given\. Give one"):
         door.fine_tune(np.zeros((100, 4)), rows["actual"])
     with pytest.raises(TargetError, match="100 rows of features, but 99"):
         door.fine_tune(rows, rows["actual"][:99])

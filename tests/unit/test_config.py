@@ -38,6 +38,26 @@ def test_a_wrong_value_names_its_key(tmp_path: Path, text: str, path: str) -> No
         load_config(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("[policy]\nwindow_dayz = 7\n", "unknown field `window_dayz`, at `policy`. Did you mean 'window_days'?"),
+        ("pizza = 1\n", "unknown field `pizza`. Known are zone, step, horizon,"),
+        ("[policy]\nmethod = 'x'\n", "at `policy.method`. Write one of 'difficulty_adjusted', 'raw'."),
+        ("step = '2x'\n", "as in '30m', '1h' or '7d', at `step`. The default is '1h'."),
+        ("policy = 3\n", "at `policy`. Write a table."),
+        ("holidays = [1]\n", "at `holidays[0]`. Mend that entry."),
+        ("[training]\nfull_days = 'x'\n", "at `training.full_days`. Leave it out for the default."),
+    ],
+)
+def test_a_wrong_value_is_told_what_it_may_be(tmp_path: Path, text: str, remedy: str) -> None:
+    """The message ends with the nearest key, the known words or the default: a command that lists them would fail too."""
+    (tmp_path / "demand_maint.toml").write_text(text)
+    with pytest.raises(ConfigError) as told:
+        load_config(tmp_path)
+    assert remedy in str(told.value)
+
+
 def test_broken_toml_is_a_config_error(tmp_path: Path) -> None:
     """A file that is no TOML is refused with its name."""
     (tmp_path / "demand_maint.toml").write_text("step = ")
