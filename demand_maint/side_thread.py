@@ -100,10 +100,10 @@ def _outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[
         return function(*arguments), None
     except Exception as error:
         if isinstance(error, StopIteration):  # a future refuses it
-            return None, RuntimeError(f"{function!r} raised {error!r}")
+            return None, RuntimeError(f"{getattr(function, '__qualname__', function)} raised {error!r}")
         return None, error
     except BaseException as error:  # SystemExit in a future would end the host's loop
-        wrapped = RuntimeError(f"{function!r} raised {error!r}")
+        wrapped = RuntimeError(f"{getattr(function, '__qualname__', function)} raised {error!r}")
         wrapped.__cause__ = error
         return None, wrapped
 

@@ -4,6 +4,7 @@ In a project of your own this file is one command: ``demand-maint init --history
 """
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import time
@@ -65,7 +66,8 @@ def make_root(root: Path, now: float | None = None) -> CarParks:
         (root / "demand_maint.toml").write_text(SETTINGS)
         history = parks.history.with_columns(pl.from_epoch("timestamp", "s").dt.replace_time_zone("UTC"))
         history.write_parquet(root / "history.parquet")
-        code = run_command(["init", "--root", str(root), "--history", str(root / "history.parquet"), "--json"])
+        with contextlib.redirect_stdout(sys.stderr):
+            code = run_command(["init", "--root", str(root), "--history", str(root / "history.parquet")])
         if code:
             sys.exit(code)
     return parks

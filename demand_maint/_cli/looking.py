@@ -68,12 +68,18 @@ def config(arguments: argparse.Namespace) -> Answer:
 
 def verify(arguments: argparse.Namespace) -> Answer:
     """Check every model, commit and log segment."""
+    from demand_maint._storage.door import Door
     from demand_maint._storage.registry import Registry
+    from demand_maint._storage.sealed import QUARANTINE
 
     settings = configuration(arguments)
     problems = Registry(arguments.root, read_only=True).verify()
+    aside = Door(arguments.root).listdir(QUARANTINE)
     with _monitor(arguments, settings) as monitor:
-        problems += monitor.verify()
+        problems += [
+            f"{path} is damaged. Put it back from a backup, or go on without its rows." for path in monitor.verify()
+        ]
+    problems += [f"set aside earlier: {QUARANTINE}/{name}" for name in aside]
     text = "\n".join(problems) or "Everything is as it was written."
     return Answer({"ok": not problems, "problems": problems}, text, FAILED if problems else DONE)
 

@@ -433,6 +433,20 @@ def test_an_export_to_standard_output_adds_and_may_be_cut_short(logged: Path) ->
     assert done.stdout.startswith("place_id,timestamp")
 
 
+def test_verify_names_what_was_set_aside_the_next_time_too(logged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A damaged segment is a problem with its remedy, and stays one until somebody has looked at it."""
+    first = next((logged / "logs/predictions").glob("*.parquet"))
+    first.write_bytes(first.read_bytes()[:-7])
+    root = ["--root", str(logged)]
+    code, answer = said(capsys, "verify", *root)
+    assert (code, answer["problems"]) == (
+        1,
+        [f"logs/predictions/{first.name} is damaged. Put it back from a backup, or go on without its rows."],
+    )
+    code, answer = said(capsys, "verify", *root)
+    assert (code, answer["problems"][0]) == (1, f"set aside earlier: logs/quarantine/{first.name}")
+
+
 def test_output_that_nobody_can_read_is_told_without_a_traceback(tmp_path: Path) -> None:
     """A full disk behind standard output is exit code 1 and a sentence; a closed one is what was asked for."""
     full = _shell("$DM status > /dev/full", tmp_path)
