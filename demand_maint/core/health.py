@@ -401,8 +401,8 @@ def _status(figures: _Figures, daily: DailyState, policy: PolicyConfig, age: flo
         unproven = "; the test of the retrain grade has not fired" if critical else ""
         return "degraded", unproven.removeprefix("; ")
     if moderate or critical:
-        days = "day is" if drift.set_aside == 1 else f"{drift.set_aside} days are"
-        aside = f"; the last {days} set aside, their demand is like no other" if drift.set_aside else ""
+        days = "day is set aside, its" if drift.set_aside == 1 else f"{drift.set_aside} days are set aside, their"
+        aside = f"; the last {days} demand is like no other" if drift.set_aside else ""
         return "healthy", f"{100 * level:+.1f} % is not confirmed by the sequential test{aside}"
     return "healthy", ""
 

@@ -248,7 +248,7 @@ def _places_section(story: Story, zone: str) -> str:
         )
         lead = f"Worst over the last weeks: {named}."
     else:
-        lead = "No place stands out: every one is within 10 % of what is usual there."
+        lead = "No place stands out: none is more than 10 % above what is usual there."
     axis = TimeAxis.of(story.periods, zone, story.period_days)
     more = (
         f"<p class=note>{len(rows) - MAX_PLACES} more places, all closer to what is usual there, are not shown.</p>"
@@ -382,9 +382,7 @@ def _against(share: float) -> str:
 
 def _policy_row(row: PolicyRow, best: float | None, reference: float | None) -> str:
     against = (
-        f" <small>{100 * (row.mae / reference - 1):+.0f} %</small>"
-        if row.mae and reference and row.mae != reference
-        else ""
+        f" <small>{_against(row.mae / reference - 1)}</small>" if row.mae and reference and row.mae != reference else ""
     )
     cells = (
         ("MAE", f"<b>{number(row.mae)}</b>{against}"),

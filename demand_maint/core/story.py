@@ -313,5 +313,11 @@ def _facts(sources: StorySources, head: Commit | None, facts: LedgerFacts) -> tu
             rows.append(("Coverage", f"{100 * health.coverage:.0f} %", "of the predictions have their truth"))
     if head is not None:
         days = (sources.now - facts.promoted_at) / DAY if facts.promoted_at is not None else 0.0
-        rows.append(("Champion", f"version {head.champion}", f"for {days:.0f} days, base {head.base}"))
+        rows.append(
+            (
+                "Champion",
+                f"version {head.champion}",
+                f"for {days:.0f} {'day' if round(days) == 1 else 'days'}, base {head.base}",
+            )
+        )
     return tuple(rows)
