@@ -268,7 +268,7 @@ def prepare_from_monitor(
     source = own or monitor
     assert source is not None
     try:
-        rows = source.get_training_data(days=days, min_samples=min_samples)
+        rows = source.get_training_data(days=days, min_samples=min_samples, max_rows=config.training.max_rows)
         rows = with_naive(rows, source.truth, config)
     finally:
         if own is not None:

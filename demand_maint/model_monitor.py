@@ -46,7 +46,7 @@ from demand_maint.input_drift import InputDrift
 from demand_maint.judged import Judged, RegistryJudged
 from demand_maint.leading import Leading
 from demand_maint.record_counts import journal_state, record_counts, refused_words
-from demand_maint.recorded_rows import require_rows, training_rows, without_stretches
+from demand_maint.recorded_rows import Wanted, training_rows
 from demand_maint.whole_days import WholeDays
 
 __all__ = ["NO_LOG", "ModelMonitor"]
@@ -328,10 +328,13 @@ class ModelMonitor:
             assert self._view is not None
             return self._view
 
-    def get_training_data(self, days: float = 30, min_samples: int = 100) -> pl.DataFrame:
+    def get_training_data(
+        self, days: float = 30, min_samples: int = 100, *, max_rows: int | None = None
+    ) -> pl.DataFrame:
         """Rows of the last `days` with truth: place_id, timestamp, the model's features (Float32) and actual.
 
-        Feature rows that were logged win; rows without them are built where the builder makes the same features.
+        Feature rows that were logged win; rows without them are built where the builder makes the same features. More than `max_rows`
+        are thinned out evenly.
 
         Raises
         ------
@@ -344,16 +347,12 @@ class ModelMonitor:
             store = self._opened()
             self._count_new()
             now = self.clock.now()
-            start = now - days * DAY
             if not self.has_log() and not self._door.listdir(HISTORY):
                 raise InsufficientDataError(0, min_samples, remedy=NO_LOG.format(root=self.root))
-            known, judge = truth_frame(store, start, now + DAY), self._judged()
-            guard = self.config.policy.feed_fault_guard
-            truth = without_stretches(known, self._daily_state(judge, now).excluded, store) if guard else known
-            require_rows(len(truth), min_samples, len(known) - len(truth))
-            rows = training_rows(truth, store, judge.features, self.config, self.root, start, now + DAY)
-            require_rows(len(rows), min_samples, len(known) - len(truth))
-            return rows.sort("timestamp", "place_id")
+            judge = self._judged()
+            excluded = self._daily_state(judge, now).excluded if self.config.policy.feed_fault_guard else ()
+            wanted = Wanted(now - days * DAY, now + DAY, judge.features, excluded, min_samples, max_rows)
+            return training_rows(store, wanted, self.config, self.root)
 
     def watch_feed(self, *, always: bool = False) -> None:
         """Leave what is broken, or may turn out to be, out of calibration and weights; where these are due, or `always`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -10,18 +11,37 @@ from demand_maint._storage.observation_frames import feature_frame, place_column
 from demand_maint._storage.observation_store import ObservationStore
 from demand_maint.config import Config
 from demand_maint.core.key_index import make_keys
+from demand_maint.core.thinning import evenly_thinned
 from demand_maint.errors import InsufficientDataError, MissingFeaturesError
 
-__all__ = ["require_rows", "training_rows", "without_stretches"]
+__all__ = ["Wanted", "training_rows"]
 
 DAY = 86400.0
 
 
-def without_stretches(
-    truth: pl.DataFrame, stretches: Iterable[tuple[int, int, int]], store: ObservationStore
-) -> pl.DataFrame:
-    """Leave out stretches in which a place's truth looked wrong: (place code, first hour, end hour)."""
-    for code, first, end in stretches:
+class Wanted(NamedTuple):
+    """Which rows: slots from `start` to before `end` (epoch seconds), and what is known of them.
+
+    Attributes
+    ----------
+    features
+        Those of the champion; empty where there is none.
+    excluded
+        Stretches in which a place's truth looked wrong: (place code, first hour, end hour).
+    least, most
+        Fewest rows that are any use; more than `most` are thinned out evenly.
+    """
+
+    start: float
+    end: float
+    features: tuple[str, ...]
+    excluded: Iterable[tuple[int, int, int]]
+    least: int
+    most: int | None
+
+
+def _without(truth: pl.DataFrame, excluded: Iterable[tuple[int, int, int]], store: ObservationStore) -> pl.DataFrame:
+    for code, first, end in excluded:
         place = place_column(store.places, np.array([code]))[0]
         faulty = (
             (pl.col("place_id") == place) & (pl.col("timestamp") >= first * 3600) & (pl.col("timestamp") < end * 3600)
@@ -30,7 +50,7 @@ def without_stretches(
     return truth
 
 
-def require_rows(found: int, needed: int, left_out: int) -> None:
+def _require(found: int, needed: int, left_out: int) -> None:
     """Stop where there are too few rows; those that were left out for a fault of the feed are told of.
 
     Raises
@@ -46,33 +66,33 @@ def require_rows(found: int, needed: int, left_out: int) -> None:
         raise InsufficientDataError(found, needed, remedy=faulty if left_out else None)
 
 
-def training_rows(
-    truth: pl.DataFrame,
-    store: ObservationStore,
-    wanted: tuple[str, ...],
-    config: Config,
-    root: Path,
-    start: float,
-    end: float,
-) -> pl.DataFrame:
-    """Give `truth` its features: those that were logged win, the rest is built where the builder makes the same ones.
-
-    Parameters
-    ----------
-    wanted
-        Features of the champion; empty where there is none.
-    start, end
-        Epoch seconds between which the slots of `truth` lie.
+def training_rows(store: ObservationStore, wanted: Wanted, config: Config, root: Path) -> pl.DataFrame:
+    """Return truth with its features, by time and place: those that were logged win, the rest is built where the builder makes the same.
 
     Raises
     ------
+    InsufficientDataError
+        There are fewer than `wanted.least`.
     MissingFeaturesError
         Neither logged features nor a builder tell the features.
     """
-    logged = feature_frame(store, start, end)
+    known = truth_frame(store, wanted.start, wanted.end)
+    truth = _without(known, wanted.excluded, store)
+    left_out = len(known) - len(truth)
+    _require(len(truth), wanted.least, left_out)
+    truth = truth[evenly_thinned(len(truth), wanted.most, config.training.seed)]
+    rows = _with_features(truth, store, wanted, config, root)
+    _require(len(rows), wanted.least, left_out)
+    return rows.sort("timestamp", "place_id")
+
+
+def _with_features(
+    truth: pl.DataFrame, store: ObservationStore, wanted: Wanted, config: Config, root: Path
+) -> pl.DataFrame:
+    logged = feature_frame(store, wanted.start, wanted.end)
     columns = [name for name in logged.columns if name != "key"]
-    usable = bool(columns) and (not wanted or set(wanted) <= set(columns))
-    names = list(wanted) if wanted else columns
+    usable = bool(columns) and set(wanted.features) <= set(columns)
+    names = list(wanted.features) or columns
     parts: list[pl.DataFrame] = []
     rest = truth
     if usable:
@@ -81,7 +101,7 @@ def training_rows(
         with_logged = with_logged.drop_nulls(names)
         parts.append(with_logged.select("place_id", "timestamp", *names, "actual"))
         rest = keyed.join(with_logged, on="key", how="anti", maintain_order="left").drop("key")
-    built = _built(rest, names if usable else list(wanted), store, config, root) if len(rest) else None
+    built = _built(rest, names if usable else list(wanted.features), store, config, root) if len(rest) else None
     if built is not None:
         parts.append(built)
     if not parts:

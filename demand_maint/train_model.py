@@ -14,6 +14,7 @@ from demand_maint._training.preparation import BaseModel, base_from_version, bui
 from demand_maint.clock import Clock, SystemClock
 from demand_maint.config import Config, load_config
 from demand_maint.core.jobs import TrainingJob, TrainingOutcome
+from demand_maint.core.thinning import evenly_thinned
 from demand_maint.errors import InsufficientDataError, MissingFeaturesError
 from demand_maint.features import FeatureBuilder, load_builder
 from demand_maint.model_monitor import ModelMonitor
@@ -103,8 +104,6 @@ class FullRetrainer:
         """Gather and write the rows, and return the job for a `WorkerPool`; `retrain` does that and runs it."""
         base = self._base()
         rows, names = self._rows(frame, base)
-        if self.config.training.full_days is not None:
-            rows = rows.filter(pl.col("timestamp") >= self.clock.now() - self.config.training.full_days * DAY)
         if len(rows) < self.min_samples:
             raise InsufficientDataError(
                 len(rows),
@@ -131,6 +130,16 @@ class FullRetrainer:
         head = registry.head()
         return None if head is None else base_from_version(registry, head.base)
 
+    def _since(self) -> float | None:
+        days = self.config.training.full_days
+        return None if days is None else self.clock.now() - days * DAY
+
+    def _chosen(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Leave out of ready rows what is too old, and what is too many."""
+        training, since = self.config.training, self._since()
+        rows = rows if since is None else rows.filter(pl.col("timestamp") >= since)
+        return rows[evenly_thinned(len(rows), training.max_rows, training.seed)]
+
     def _builder(self) -> FeatureBuilder:
         return load_builder(self.config, self.root)
 
@@ -139,8 +148,10 @@ class FullRetrainer:
             frame = with_epochs(frame, self.config)
             extra = tuple(name for name in frame.columns if name not in KEY_COLUMNS)
             if not extra:
-                return built_rows(with_slots(frame, self.config), self.config, self._builder())
-            return frame, base.features if base is not None and set(base.features) <= set(extra) else extra
+                return built_rows(with_slots(frame, self.config), self.config, self._builder(), self._since())
+            return self._chosen(frame), base.features if base is not None and set(base.features) <= set(
+                extra
+            ) else extra
         if self._monitor is not None:
             return self._recorded(self._monitor, base)
         with ModelMonitor(self.root, config=self.config, clock=self.clock) as monitor:
@@ -150,9 +161,10 @@ class FullRetrainer:
         """Rebuild features from all truth; where the model's features are the user's own, take the rows logged with them."""
         builder = self._builder()
         if base is None or set(base.features) == set(builder.names):
-            return built_rows(monitor.truth(), self.config, builder)
+            return built_rows(monitor.truth(), self.config, builder, self._since())
         days = self.config.training.full_days or self.config.monitor.features_days
-        rows = monitor.get_training_data(days=days, min_samples=self.min_samples)
+        most = self.config.training.max_rows
+        rows = monitor.get_training_data(days=days, min_samples=self.min_samples, max_rows=most)
         missing = [name for name in base.features if name not in rows.columns]
         if missing:
             raise MissingFeaturesError(

@@ -64,7 +64,7 @@ def _from_history(
     advice = first_look(notes.spacing, notes.rows_a_day, config)
     message = (
         f"{deployer.sentence(commit)}\n{_read_words(notes)}\n"
-        f"Trained on {metadata.rows} rows with {len(metadata.features)} features, {metadata.trees} trees{_figures(metadata.metrics)}."
+        f"Trained on {metadata.rows} rows{_thinned(notes.kept, metadata.rows)} with {len(metadata.features)} features, {metadata.trees} trees{_figures(metadata.metrics)}."
         + "".join(f"\nNote: {line}" for line in advice)
     )
     return Answer(
@@ -82,6 +82,10 @@ def _from_history(
         },
         message,
     )
+
+
+def _thinned(kept: int, trained: int) -> str:
+    return " out of these (as many as training.max_rows allows)" if trained < kept else ""
 
 
 def _train(deployer: ModelDeployer, config: Config, frame: pl.DataFrame, why: str) -> Commit:

@@ -7,6 +7,7 @@ import polars as pl
 from demand_maint._storage.door import Door
 from demand_maint._storage.stamps import stamp_reader
 from demand_maint.config import Config
+from demand_maint.core.thinning import evenly_thinned
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.errors import HistoryFileError, InsufficientDataError, TargetError
 from demand_maint.features import FeatureBuilder, load_builder, seasonal_naive
@@ -34,20 +35,23 @@ def with_naive(rows: pl.DataFrame, truth: Callable[[float], pl.DataFrame], confi
     return rows.with_columns(naive=seasonal_naive(known, keys, grid_of(config), config.season_seconds))
 
 
-def built_rows(truth: pl.DataFrame, config: Config, builder: FeatureBuilder) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def built_rows(
+    truth: pl.DataFrame, config: Config, builder: FeatureBuilder, since: float | None = None
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """Turn truth (place_id, timestamp, actual) into training rows; return them and the names of their features.
 
-    Every key becomes a row whose features use only what was known the horizon before it.
+    Keys from `since` on, or as many of them as the configuration allows, become rows whose features use only what was known the
+    horizon before.
     """
     history = truth.filter(pl.col("actual").is_finite())
-    keys = history.select(PLACE_AND_TIME)
+    wanted = history if since is None else history.filter(pl.col("timestamp") >= since)
+    wanted = wanted[evenly_thinned(len(wanted), config.training.max_rows, config.training.seed)]
+    keys = wanted.select(PLACE_AND_TIME)
     rows = builder.build(history, keys)
     if rows["timestamp"].equals(keys["timestamp"]) and rows["place_id"].equals(keys["place_id"]):
-        rows = rows.with_columns(actual=history["actual"])
+        rows = rows.with_columns(actual=wanted["actual"])
     else:
-        rows = rows.join(
-            history.select(*PLACE_AND_TIME, "actual"), on=PLACE_AND_TIME, how="left", maintain_order="left"
-        )
+        rows = rows.join(wanted.select(*PLACE_AND_TIME, "actual"), on=PLACE_AND_TIME, how="left", maintain_order="left")
     naive = seasonal_naive(history, rows.select(PLACE_AND_TIME), grid_of(config), config.season_seconds)
     return rows.with_columns(naive=naive), tuple(builder.names)
 
