@@ -56,6 +56,17 @@ class HookStatus(Struct, frozen=True, kw_only=True):
     waiting: int
 
 
+def _check_kinds(kinds: tuple[Any, ...]) -> None:
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, MaintenanceEvent)):
+            raise TypeError(f"{kind!r} is no event class. Write @runtime.on(DriftDetected), or @runtime.on() for all.")
+
+
+def _check_callable(callback: Any) -> None:
+    if not callable(callback):
+        raise TypeError(f"{callback!r} cannot be called. Give a function, or an object with __call__.")
+
+
 class HookBus:
     """Delivers events; `emit` never waits and never raises.
 
@@ -94,6 +105,7 @@ class HookBus:
 
     def on(self, *kinds: type[MaintenanceEvent], timeout: float | None = None) -> Callable[[CallbackT], CallbackT]:
         """Decorate a sync or async callable to be called with every event of `kinds` (all kinds where none is named)."""
+        _check_kinds(kinds)
 
         def register(callback: CallbackT) -> CallbackT:
             self.add(callback, *kinds, timeout=timeout)
@@ -103,12 +115,9 @@ class HookBus:
 
     def add(self, callback: Callback, *kinds: type[MaintenanceEvent], timeout: float | None = None) -> Callback:
         """Register `callback`; the same callable twice is called once per event."""
+        _check_kinds(kinds)
+        _check_callable(callback)
         wanted = kinds or (MaintenanceEvent,)
-        for kind in wanted:
-            if not (isinstance(kind, type) and issubclass(kind, MaintenanceEvent)):
-                raise TypeError(f"{kind!r} is no event class. Write runtime.on(DriftDetected), not runtime.on.")
-        if not callable(callback):
-            raise TypeError(f"{callback!r} cannot be called.")
         for lane in self._lanes:
             if lane.callback == callback:
                 lane.kinds = tuple(dict.fromkeys((*lane.kinds, *wanted)))
@@ -135,6 +144,7 @@ class HookBus:
         """
         if on_failure not in {"refuse", "allow"}:
             raise ValueError(f"on_failure is 'refuse' or 'allow', not {on_failure!r}.")
+        _check_callable(callback)
         self._vetoes.append(_Veto(self, callback, timeout, on_failure == "refuse"))
         return callback
 

@@ -89,6 +89,8 @@ class CatBoostModel:
         """Predict (n, F) rows; a single row goes in as a flat array, which CatBoost reads in half the time."""
         if len(rows) == 1:
             return np.array((self._apply(rows[0], self._kind, 0, 0, 1),))
+        if len(rows) == 0:  # CatBoost would print that there are none
+            return np.empty(0)
         # threads do not change the answer; for a live batch they only disturb the host
         threads = 1 if len(rows) <= LIVE_ROWS else -1
         found: NDArray[np.float64] = self._apply(rows, self._kind, 0, 0, threads)

@@ -42,6 +42,13 @@ def test_predictions_are_catboosts_own(lab: Any, base_bytes: bytes) -> None:
         np.testing.assert_array_equal(found, reference.predict(some))
 
 
+def test_no_rows_are_no_predictions_and_no_words(base_bytes: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    """An empty round is answered by an empty array; nothing is printed, as CatBoost would."""
+    model = load_model(base_bytes)
+    assert model.predict(np.zeros((0, len(model.feature_names)), dtype=np.float32)).shape == (0,)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_model_says_what_it_is(base_bytes: bytes) -> None:
     """Names, loss, trees and importances come from the model itself."""
     model = load_model(base_bytes, sha256=digest(base_bytes))

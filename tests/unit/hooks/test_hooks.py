@@ -193,10 +193,23 @@ async def test_registering_twice_calls_once_and_remove_ends_it() -> None:
     await bus.aclose(1.0)
 
 
-def test_a_forgotten_call_of_the_decorator_is_explained() -> None:
-    """runtime.on without parentheses is refused with what to write."""
-    with pytest.raises(TypeError, match=r"Write runtime.on\(DriftDetected\)"):
-        HookBus().add(print, lambda event: None)  # type: ignore[arg-type] # the mistake under test
+@pytest.mark.parametrize("kind", [print, "DriftDetected", int])
+def test_a_forgotten_call_of_the_decorator_is_explained(kind: Any) -> None:
+    """@runtime.on without parentheses, or with what is no event, says so at once instead of never calling the hook."""
+    bus = HookBus()
+    with pytest.raises(TypeError, match=r"no event class\. Write @runtime\.on\(DriftDetected\)"):
+        bus.on(kind)
+    with pytest.raises(TypeError, match="no event class"):
+        bus.add(print, kind)
+
+
+def test_a_hook_that_cannot_be_called_is_refused() -> None:
+    """Neither a hook nor a veto is kept that would only fail when it is needed."""
+    nothing: Any = 3
+    with pytest.raises(TypeError, match="cannot be called"):
+        HookBus().add(nothing)
+    with pytest.raises(TypeError, match="cannot be called"):
+        HookBus().add_veto(nothing)
 
 
 async def test_context_variables_reach_async_hooks() -> None:
