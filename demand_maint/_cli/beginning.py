@@ -1,6 +1,7 @@
 """``init``: the first champion of a root, trained on a history or adopted from what was there."""
 
 import argparse
+import os
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from msgspec import structs
 
 from demand_maint._cli.answers import Answer, configuration
 from demand_maint._cli.running import columns
@@ -92,6 +94,8 @@ def _train(deployer: ModelDeployer, config: Config, frame: pl.DataFrame, why: st
     """Train in a child, keep the history, commit; a kill before the commit leaves a root that `init` begins again."""
     registry, line = deployer.registry, TrainingLine(sys.stderr)
     job = FullRetrainer(deployer.root, config).prepare(frame, output_dir=WORK)
+    # nobody's host yet: as fast as the machine goes, which changes no prediction
+    job = structs.replace(job, threads=max(os.cpu_count() or 1, job.threads), nice=0)
     try:
         with WorkerPool(grace=config.runtime.grace_seconds) as pool:
             outcome = pool.run(job, on_progress=line)

@@ -285,7 +285,7 @@ def _member_name(version: int, roles: Mapping[int, str], snapshot: ServingSnapsh
 def _verdict(sources: StorySources, head: Commit | None) -> str:
     health = sources.health
     if head is None:
-        return "No model has been deployed here yet."
+        return "No model has been deployed here yet; run `demand-maint init --history FILE`."
     if health is None or health.mae is None:
         return health.reason if health is not None and health.reason else "Too few predictions with truth to judge."
     days = f"the last {health.days:g} days"

@@ -22,6 +22,7 @@ from demand_maint._storage.decisions import DecisionJournal
 from demand_maint._storage.door import Door
 from demand_maint._storage.history import describe, history_line
 from demand_maint._storage.lock import MaintainerLock
+from demand_maint._training.pool import WorkerPool
 from demand_maint.cli import COMMANDS, build_parser, main
 from demand_maint.core.outcome_words import outcome_lines
 from demand_maint.core.status_words import decision_lines, evidence_lines, status_lines
@@ -35,6 +36,7 @@ from demand_maint.errors import (
     MaintainerBusyError,
     NothingToRollBackError,
     SchemaMismatchError,
+    TrainingFailedError,
 )
 from demand_maint.model_manager import HybridModelManager
 from demand_maint.model_monitor import ModelMonitor
@@ -431,6 +433,26 @@ def test_an_export_to_standard_output_adds_and_may_be_cut_short(logged: Path) ->
     done = _shell("$DM export --out - | head -1; exit ${PIPESTATUS[0]}", logged)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("place_id,timestamp")
+
+
+def test_the_first_champion_is_trained_on_all_processors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`init` runs beside nobody, so it neither waits for one thread nor gives way; later trainings do."""
+    asked: list[Any] = []
+
+    def run(_: object, job: Any, **__: object) -> Any:
+        asked.append((job.threads, job.nice))
+        raise TrainingFailedError("enough", "said")
+
+    monkeypatch.setattr(WorkerPool, "run", run)
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    path = tmp_path / "history.csv"
+    rows = [f"a,{1.7e9 + 3600 * hour},{hour % 24}" for hour in range(400)]
+    path.write_text("\n".join(["place_id,timestamp,actual", *rows]) + "\n")
+    code, answer = said(capsys, "init", "--root", str(tmp_path / "new"), "--history", str(path))
+    assert (code, answer["kind"]) == (1, "TrainingFailedError")
+    assert asked == [(16, 0)]
 
 
 def test_verify_names_what_was_set_aside_the_next_time_too(logged: Path, capsys: pytest.CaptureFixture[str]) -> None:
