@@ -145,7 +145,7 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     full_learning_rate: Positive = 0.08
     full_days: PositiveInt | None = None
     # more than that are thinned out evenly before features are made of them, so that time and memory of a training stay bounded
-    max_rows: Annotated[int, Meta(ge=1_000)] | None = 2_000_000
+    max_rows: Annotated[int, Meta(ge=1_000)] | None = 1_000_000
     loss: str = "RMSE"
     seed: int = 0
     threads: PositiveInt = 1
