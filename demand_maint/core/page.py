@@ -326,7 +326,7 @@ POLICY_COLUMNS = (
     "Full retrains",
     "Rejected",
     "Rollbacks",
-    "False alarms",
+    "No gain",
 )
 
 
@@ -337,6 +337,7 @@ def _comparison(data: ReportData) -> str:
     body = "".join(_policy_row(row, best, reference) for row in rows)
     head = "".join(f"<th{'' if name == 'Policy' else ' class=num'}>{name}</th>" for name in POLICY_COLUMNS)
     table = f'<div class="scroll"><table class="cards policies"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    table += '<p class="note">No gain: trainings that were rejected at once or did not help within 14 days.</p>'
     plot = scatter(rows, data.reference)
     over_time = ""
     if data.policy_days and any(row.rolling for row in rows):
@@ -393,7 +394,7 @@ def _policy_row(row: PolicyRow, best: float | None, reference: float | None) -> 
         ("Full retrains", str(row.full_retrains)),
         ("Rejected", str(row.rejected)),
         ("Rollbacks", str(row.rollbacks)),
-        ("False alarms", str(row.false_alarms)),
+        ("No gain", str(row.false_alarms)),
     )
     columns = "".join(f'<td class="num" data-l="{label}">{value}</td>' for label, value in cells)
     css = " class=best" if row.mae is not None and row.mae == best else ""

@@ -154,7 +154,7 @@ def summary_table(results: list[PolicyResult], reference: str = "frozen") -> str
     some_failed = any(result.failed for result in results)
     head = (
         f"{'policy':<{width}} {'MAE':>9} {'vs ' + reference:>10} {'MASE':>6} {'bias':>8} {'trainings':>9} "
-        f"{'failed ' if some_failed else ''}{'rejected':>8} {'rollbacks':>9} {'false alarms':>12} {'CPU s':>7}"
+        f"{'failed ' if some_failed else ''}{'rejected':>8} {'rollbacks':>9} {'no gain':>7} {'CPU s':>7}"
     )
     lines = [head, "-" * len(head)]
     for result in ordered:
@@ -165,9 +165,11 @@ def summary_table(results: list[PolicyResult], reference: str = "frozen") -> str
         )
         lines.append(
             f"{result.policy:<{width}} {_figure(result.mae, 2):>9} {against:>10} {_figure(result.mase, 3):>6} {_figure(result.bias, 2):>8} "
-            f"{result.attempts:>9} {f'{result.failed:>6} ' if some_failed else ''}{result.rejected:>8} {result.rollbacks:>9} {result.false_alarms:>12} {result.training_cpu_seconds:>7.1f}"
+            f"{result.attempts:>9} {f'{result.failed:>6} ' if some_failed else ''}{result.rejected:>8} {result.rollbacks:>9} {result.false_alarms:>7} {result.training_cpu_seconds:>7.1f}"
             + ("" if result.complete else "  (interrupted)")
         )
+    if any(result.false_alarms for result in results):
+        lines.append("no gain: trainings that were rejected at once or did not help within 14 days")
     return "\n".join(lines)
 
 

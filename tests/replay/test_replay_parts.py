@@ -191,6 +191,15 @@ def test_the_table_compares_with_frozen() -> None:
     assert lines[-1].endswith("(interrupted)")
 
 
+def test_trainings_without_gain_are_explained_where_there_are_any() -> None:
+    """The number of trainings that did not help stands in its column, and the last line says what it counts."""
+    table = summary_table([result("default", 75.0, false_alarms=26)])
+    head, _, row, note = table.splitlines()
+    assert row[: head.index("no gain") + len("no gain")].split()[-1] == "26"
+    assert note.startswith("no gain: ")
+    assert "no gain:" not in summary_table([result("default", 75.0)])
+
+
 def test_trainings_that_failed_have_a_column_where_there_are_any() -> None:
     """Of 61 trainings 42 that came to nothing are told; a table without any has no such column."""
     table = summary_table([result("default", 75.0, attempts=61, failed=42), result("frozen", 100.0)])
