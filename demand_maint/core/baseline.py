@@ -116,7 +116,7 @@ def baseline_from_errors(
         return None
     stamps, own, naive = timestamps[finite], np.abs(errors[finite]), naive_abs_errors[finite]
     known = np.isfinite(naive)
-    day = grid.day(stamps)
+    day = grid.day_of_hours(stamps // HOUR)  # as the monitor counts
     day = day - day.min()
     count = int(day.max()) + 1
 
@@ -145,7 +145,7 @@ def _fresh_by_day(places: NDArray[Any], stamps: Floats, errors: Floats, grid: Ti
     cell = code * len(hours) + hour - hours[0]
     shape, size = (len(names), len(hours)), len(names) * len(hours)
     rows = np.bincount(cell, minlength=size).astype(np.float64).reshape(shape)
-    day = grid.day(hours * HOUR)
+    day = grid.day_of_hours(hours)
     follows = np.diff(day, prepend=day[0] - 1) == 0
     summed = np.bincount(cell, weights=errors, minlength=size).astype(np.float64).reshape(shape)
     fresh = fresh_errors(rows, summed, follows)

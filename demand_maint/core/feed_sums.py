@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demand_maint.core.block_memo import BlockMemo
-from demand_maint.core.hour_table import HOUR, Cells, HourTable
+from demand_maint.core.hour_table import Cells, HourTable
 from demand_maint.core.metrics import add_between, reduce_between
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.wall_hours import wall_hours
@@ -165,7 +165,7 @@ class FeedSums:
         hours = self._table.hours
         if not len(hours):
             return _NEVER, _NEVER
-        first, newest = grid.day(hours[[0, -1]] * HOUR).tolist()
+        first, newest = grid.day_of_hours(hours[[0, -1]]).tolist()
         return first, newest
 
     def wall_hours(self, first: int, end: int, grid: TimeGrid, every: int = 1) -> NDArray[np.float64]:

@@ -146,7 +146,7 @@ class LiveMetrics:
 
     def _day_hours(self, hours: NDArray[np.int64]) -> NDArray[np.int64]:
         """Hour in which the local day of each hour began."""
-        return np.minimum(self.grid.day_start(self.grid.day(hours * HOUR)) // HOUR, hours)
+        return np.minimum(self.grid.day_start(self.grid.day_of_hours(hours)) // HOUR, hours)
 
     def _count_predictions(self, outcome: Outcome) -> None:
         """Count predictions in the errors and in the truth; mostly they are the same rows, which share their cells."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from demand_maint.core.block_memo import BlockMemo
 from demand_maint.core.fresh import fresh_errors
-from demand_maint.core.hour_table import HOUR, Cells, HourTable
+from demand_maint.core.hour_table import Cells, HourTable
 from demand_maint.core.observation_events import is_uniform
 from demand_maint.core.own_errors import OWN_FIELDS
 from demand_maint.core.own_sums import OwnSums
@@ -116,7 +116,7 @@ class HourlySums:
             seen = slice(max(first - 1, 0), end)
             hours = table.hours[seen]
             follows = np.zeros(len(hours), dtype=bool)
-            follows[1:] = (np.diff(hours) == 1) & (np.diff(grid.day(hours * HOUR)) == 0)
+            follows[1:] = (np.diff(hours) == 1) & (np.diff(grid.day_of_hours(hours)) == 0)
             fresh = fresh_errors(table.data[seen, rows].T, table.data[seen, error].T, follows).T
             table.put("fresh_error", first, fresh[first - seen.start :])
 

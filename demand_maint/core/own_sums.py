@@ -101,7 +101,7 @@ class OwnSums:
         self, number: int, table: HourTable, feed: FeedView, edges: Ints, grid: TimeGrid, lag: int, every: int
     ) -> Floats:
         """Return the figures (3, P, D) of one version."""
-        days = grid.day(edges[:-1] * HOUR)
+        days = grid.day_of_hours(edges[:-1])
         old = int(days.searchsorted(self._settled))
         begun = max(old, int(days.searchsorted(feed.day_span(grid)[0])))
         out = np.zeros((len(OWN_FIELDS), -(-max(table.places, 1) // every), len(days)))
@@ -155,7 +155,7 @@ def _changed(
 ) -> NDArray[np.bool_]:
     """Which of the local days between `edges` depend on hours that changed after the changes `since`."""
     back = reach(lag)
-    first = int(grid.day(edges[:1] * HOUR)[0])
+    first = int(grid.day_of_hours(edges[:1])[0])
     lookback = grid.day_start(np.arange(first - back, first)) // HOUR
     changes = np.concatenate([[0], np.cumsum(feed.changed(np.concatenate([lookback, edges]), since[1]))])
     own = table.changed(table.hours.searchsorted(edges), since[0])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 __all__ = ["TimeGrid"]
 
 Seconds = NDArray[np.int64]
+HOUR = 3600
 DAY = 86400
 MEAN_YEAR = 31_556_952
 
@@ -84,6 +85,20 @@ class TimeGrid:
             return int(epoch // DAY)
         one = self._one_offset(int(epoch // 1), int(epoch // 1))
         return int(epoch // 1 + one) // DAY if one is not None else int(self.day(np.array([epoch]))[0])
+
+    def hour_of_hours(self, hours: Any) -> Seconds:
+        """Hour on the wall clock, since 1970-01-01, that each of the `hours` since 1970-01-01T00Z ends in.
+
+        Where clocks differ by half an hour, a local day begins within such an hour, which is the first of that day.
+
+        >>> TimeGrid("Asia/Kolkata", 3600).hour_of_hours([18, 19]).tolist()
+        [24, 25]
+        """
+        return self.local(np.asarray(hours, dtype=np.int64) * HOUR + HOUR - 1) // HOUR
+
+    def day_of_hours(self, hours: Any) -> Seconds:
+        """Local calendar day that each of the `hours` since 1970-01-01T00Z is counted to: that in which it ends."""
+        return self.hour_of_hours(hours) // 24
 
     def day_start(self, days: Any) -> Seconds:
         """Epoch second at which each local calendar day begins."""

@@ -21,7 +21,7 @@ def wall_hours(
     edges = grid.day_start(np.array([first, end])) // HOUR
     span = table.span(int(edges[0]), int(edges[1]))
     hours = (end - first) * 24
-    at = np.clip(grid.local(table.hours[span] * HOUR) // HOUR - first * 24, 0, hours - 1)
+    at = np.clip(grid.hour_of_hours(table.hours[span]) - first * 24, 0, hours - 1)
     places = -(-table.places // every)
     out = np.zeros((len(names), hours, places))
     once = bool((at[1:] > at[:-1]).all())
