@@ -9,7 +9,7 @@
 
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -119,7 +119,7 @@ class ModelMonitor:
         self.log_prediction = self.journal.log_prediction
         self.log_actual = self.journal.log_actual
         registry = Registry(self._door, clock=self.clock, read_only=True)
-        self._judged: Callable[[], Judged] = RegistryJudged(registry)
+        self._judged = RegistryJudged(registry)
         self._inputs = InputDrift(registry, self.get_training_data)
         self._whole_days = WholeDays(self.config, self.grid)
         self._reports: dict[Any, HealthReport] = {}
@@ -439,10 +439,6 @@ class ModelMonitor:
 
     def _known_rows(self, start: int, end: int) -> MaturedBatch:
         return self._store.buffer.rows(start, end)
-
-    def set_baseline_source(self, source: Callable[[], tuple[int | None, float | None, Baseline | None]]) -> None:
-        """Judge by ``(champion, since, baseline)`` of `source` instead of the registry's newest commit."""
-        self._judged = lambda: Judged(*source())
 
     def _daily_state(self, judge: Judged, now: float) -> DailyState:
         return self._whole_days.state(self, self._store.metrics, judge, now)

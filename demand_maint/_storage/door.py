@@ -236,15 +236,6 @@ class Door:
         """Make the entries of a directory durable."""
         self.disk.sync_dir(self._safe(rel))
 
-    def truncate(self, rel: str, size: int) -> None:
-        """Cut a file to `size` bytes, durably."""
-        descriptor = self.disk.open_update(self._safe(rel))
-        try:
-            self.disk.truncate(descriptor, size)
-            self.disk.sync(descriptor)
-        finally:
-            self.disk.close(descriptor)
-
     def create_mapped(self, rel: str, size: int, head: bytes = b"") -> mmap.mmap:
         """Make a new file of `head` and zero bytes with its blocks reserved, and map it.
 

@@ -25,7 +25,6 @@ __all__ = [
     "CatBoostModel",
     "Regressor",
     "cbm_to_joblib",
-    "joblib_to_cbm",
     "load_model",
     "model_facts",
     "parse_cbm",
@@ -228,13 +227,6 @@ def read_model_file(path: str | os.PathLike[str], limit_bytes: int = DEFAULT_LIM
     if not data:
         raise DamagedModelError(f"{shown!r} is empty. Copy it again from its source.")
     return data
-
-
-def joblib_to_cbm(path: str | os.PathLike[str], limit_bytes: int = DEFAULT_LIMIT_BYTES) -> bytes:
-    """Return the ``.cbm`` bytes in a joblib dump, through the restricted reader; they are not parsed yet."""
-    from demand_maint._training.pickles import read_pickle  # noqa: PLC0415  # joblib: only where a dump is read
-
-    return read_pickle(read_model_file(path, limit_bytes), limit_bytes)
 
 
 def cbm_bytes(model: Any) -> bytes:

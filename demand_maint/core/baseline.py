@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from demand_maint.core.difficulty import log_error_against, usual_and_spread
 from demand_maint.core.fresh import fresh_errors
 from demand_maint.core.timegrid import TimeGrid
-from demand_maint.core.versions import Baseline, ModelMetadata
+from demand_maint.core.versions import Baseline
 from demand_maint.core.view import DAY, HOUR, Floats, MetricsView, local_days
 
 __all__ = [
     "FIRST_DAYS",
     "baseline_from_days",
     "baseline_from_errors",
-    "baseline_from_metadata",
     "due_refresh",
     "first_days_baseline",
     "refreshed_baseline",
@@ -150,24 +149,6 @@ def _fresh_by_day(places: NDArray[Any], stamps: Floats, errors: Floats, grid: Ti
     summed = np.bincount(cell, weights=errors, minlength=size).astype(np.float64).reshape(shape)
     fresh = fresh_errors(rows, summed, follows)
     return np.bincount(day - day[0], weights=fresh.sum(axis=0)).astype(np.float64)
-
-
-def baseline_from_metadata(metadata: ModelMetadata) -> Baseline | None:
-    """Return the baseline a version carries: its own, else what its metrics allow (``mae``, ``naive_mae``)."""
-    if metadata.baseline is not None:
-        return metadata.baseline
-    mae = metadata.metrics.get("mae")
-    if mae is None or not np.isfinite(mae) or mae <= 0:
-        return None
-    naive = metadata.metrics.get("naive_mae")
-    known = naive is not None and np.isfinite(naive) and naive > 0
-    return Baseline(
-        mae=float(mae),
-        skill=float(mae / naive) if known and naive is not None else None,
-        naive_mae=float(naive) if known and naive is not None else None,
-        n=int(metadata.metrics.get("rows", 0)),
-        source="metadata",
-    )
 
 
 def first_days_baseline(

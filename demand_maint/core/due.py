@@ -56,7 +56,3 @@ class DueWatch:
     def checked(self, *, now: float, monotonic: float) -> None:
         """Count from a check that was made at this moment."""
         self.begin(now=now, monotonic=monotonic, last=now)
-
-    def seconds_left(self, *, now: float, monotonic: float) -> float:
-        """Seconds until the earlier of the two moments, never negative."""
-        return max(min(self.next_at - now, self._monotonic_deadline - monotonic), 0.0)

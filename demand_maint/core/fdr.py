@@ -1,11 +1,10 @@
 """Which of many findings to believe, so that few of those believed are false, whatever depends on what."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from demand_maint.core.view import Floats
 
-__all__ = ["adjusted_p_values", "discoveries", "normal_tail"]
+__all__ = ["adjusted_p_values", "normal_tail"]
 
 
 def adjusted_p_values(p_values: Floats) -> Floats:
@@ -33,12 +32,6 @@ def adjusted_p_values(p_values: Floats) -> Floats:
     adjusted = np.empty(count)
     adjusted[order] = np.minimum(least, 1.0)
     return adjusted
-
-
-def discoveries(p_values: Floats, rate: float) -> NDArray[np.bool_]:
-    """Return which of `p_values` to believe, at most the share `rate` of them falsely on average."""
-    chosen: NDArray[np.bool_] = adjusted_p_values(p_values) <= rate
-    return chosen
 
 
 def normal_tail(z: Floats) -> Floats:

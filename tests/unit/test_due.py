@@ -28,7 +28,7 @@ def test_a_restarted_collector_is_due_when_the_interval_has_passed_since_the_las
     watch = DueWatch(six_hourly)
     watch.begin(now=1e9, monotonic=0.0, last=1e9 - 5 * HOUR)
     assert watch.due(now=1e9, monotonic=0.0) is None
-    assert watch.seconds_left(now=1e9, monotonic=0.0) == HOUR
+    assert watch.next_at == 1e9 + HOUR
     watch.begin(now=1e9 + 5 * HOUR, monotonic=0.0, last=1e9 - 5 * HOUR)
     assert watch.due(now=1e9 + 5 * HOUR, monotonic=0.0) == "interval"
 

@@ -9,17 +9,16 @@ from hypothesis import strategies as st
 
 from demand_maint.core.baseline import (
     baseline_from_errors,
-    baseline_from_metadata,
     refreshed_baseline,
 )
 from demand_maint.core.difficulty import usual_and_spread
 from demand_maint.core.explain import explain, explain_record
-from demand_maint.core.fdr import adjusted_p_values, discoveries, normal_tail
+from demand_maint.core.fdr import adjusted_p_values, normal_tail
 from demand_maint.core.places import place_test
 from demand_maint.core.policy import BRAKES
 from demand_maint.core.psi import feature_drift, stability_index
 from demand_maint.core.timegrid import TimeGrid
-from demand_maint.core.versions import Baseline, ModelMetadata
+from demand_maint.core.versions import Baseline
 
 DAY = 86400.0
 RECORD: dict[str, Any] = {
@@ -130,7 +129,7 @@ def test_false_discoveries_stay_rare_among_dependent_places() -> None:
     for _ in range(300):
         z = 0.7 * rng.normal() + 0.7 * rng.normal(size=20)
         z[:4] += 4.0
-        named = np.flatnonzero(discoveries(normal_tail(z), 0.1))
+        named = np.flatnonzero(adjusted_p_values(normal_tail(z)) <= 0.1)
         shares.append(float((named >= 4).mean()) if len(named) else 0.0)
     assert np.mean(shares) <= 0.1
 
@@ -231,18 +230,6 @@ def test_one_odd_day_does_not_widen_the_noise() -> None:
     odd[10] *= 10
     usual, spread = usual_and_spread(np.log(errors))
     assert usual_and_spread(np.log(odd)) == pytest.approx((usual, spread), abs=0.02)
-
-
-def test_metadata_gives_what_it_has() -> None:
-    """A foreign model's metrics make a raw baseline, its naive error an adjusted one, none at all none."""
-    base: dict[str, Any] = {"features": ("a",), "loss": "RMSE", "kind": "foreign", "created_at": 0.0}
-    assert baseline_from_metadata(ModelMetadata(**base)) is None
-    raw = baseline_from_metadata(ModelMetadata(**base, metrics={"mae": 2.0}))
-    assert raw is not None
-    assert raw.skill is None
-    adjusted = baseline_from_metadata(ModelMetadata(**base, metrics={"mae": 2.0, "naive_mae": 4.0}))
-    assert adjusted is not None
-    assert adjusted.skill == 0.5
 
 
 def test_a_baseline_is_refreshed_only_from_weeks_in_control_and_by_little() -> None:
