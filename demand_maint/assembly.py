@@ -7,7 +7,7 @@ from typing import Any
 
 from demand_maint._storage.ledger_file import LedgerFile
 from demand_maint._storage.lock import MaintainerLock
-from demand_maint._storage.snapshots import SnapshotStore
+from demand_maint._storage.serving_store import serving_store
 from demand_maint._training.pool import WorkerPool
 from demand_maint._training.requests import WorkerJob
 from demand_maint.clock import Clock
@@ -20,7 +20,7 @@ from demand_maint.deploy_model import ModelDeployer
 from demand_maint.errors import TrainingCancelledError
 from demand_maint.gather import gather_in_child
 from demand_maint.log import get_logger
-from demand_maint.model_handle import KEPT_EVERY, KEPT_SNAPSHOTS, SNAPSHOTS, ModelHandle
+from demand_maint.model_handle import ModelHandle
 from demand_maint.model_manager import HybridModelManager
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.report import write_report
@@ -58,7 +58,7 @@ class RootParts:
                 config=config,
                 clock=clock,
                 journal=self.monitor.journal,
-                snapshots=SnapshotStore(door, SNAPSHOTS, KEPT_SNAPSHOTS, KEPT_EVERY),
+                snapshots=serving_store(door),
                 naive=self.monitor.naive,
             )
             self._manager = HybridModelManager(

@@ -41,11 +41,8 @@ from demand_maint.core.versions import Commit, ModelMetadata
 from demand_maint.errors import DemandMaintError, NoChampionError
 from demand_maint.log import get_logger
 
-__all__ = ["KEPT_EVERY", "KEPT_SNAPSHOTS", "SNAPSHOTS", "ModelHandle", "Prediction", "ServingState"]
+__all__ = ["ModelHandle", "Prediction", "ServingState"]
 
-SNAPSHOTS = "serving"
-KEPT_SNAPSHOTS = 1000  # a value can be explained as long as its snapshot is kept: six weeks of hourly ones
-KEPT_EVERY = 24  # of older ones about one a day stays: the report tells who served
 MAX_MODELS = 7
 Floats = NDArray[np.float64]
 Values = NDArray[np.float32]
@@ -226,15 +223,6 @@ class ModelHandle:
             self._snapshots.save(made.number, made.encode())
         self.adopt(made)
         return True
-
-    def recall(self, line_up: LineUp) -> None:
-        """Tell a line-up that lost its state of the snapshots that are kept; before its monitor reads the journal again."""
-        if self._snapshots is None:
-            return
-        # between older ones some are missing, and with them who sat then
-        newest = self._snapshots.numbers()[-self._snapshots.keep :]
-        payloads = [self._snapshots.load(number) for number in newest]
-        line_up.recall(ServingSnapshot.decode(payload) for payload in payloads if payload is not None)
 
     def _newest_number(self) -> int:
         numbers = self._snapshots.numbers() if self._snapshots is not None else []

@@ -28,6 +28,7 @@ from demand_maint._storage.observation_frames import record_frame, truth_frame
 from demand_maint._storage.observation_store import DAY, ObservationStore
 from demand_maint._storage.registry import Registry
 from demand_maint._storage.sealed import HISTORY, SEALED
+from demand_maint._storage.serving_store import newest_serving, serving_store
 from demand_maint._storage.tabular import many_columns
 from demand_maint.clock import Clock, SystemClock
 from demand_maint.config import Config, load_config
@@ -104,7 +105,7 @@ class ModelMonitor:
         self.grid = TimeGrid(self.config.zone, self.config.step_seconds)
         self._door = Door(root)
         self._state = threading.RLock()
-        self._store = ObservationStore(self._door, self.config, self.grid, self._own_writer)
+        self._store = ObservationStore(self._door, self.config, self.grid, self._own_writer, self._begin_anew)
         self._leading = Leading(
             self._store,
             self._door,
@@ -412,6 +413,9 @@ class ModelMonitor:
 
     def _own_writer(self) -> str | None:
         return None if self.journal.closed else self.journal.writer
+
+    def _begin_anew(self) -> None:
+        self.line_up.recall(newest_serving(serving_store(self._door)))
 
     def _opened(self) -> ObservationStore:
         """Return the store with its saved sums taken over and every tracker in its place."""

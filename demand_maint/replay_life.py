@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from demand_maint._storage.disk import Disk
 from demand_maint._storage.door import Door
 from demand_maint._storage.lock import MaintainerLock
-from demand_maint._storage.snapshots import SnapshotStore
+from demand_maint._storage.serving_store import serving_store
 from demand_maint._training.in_place import InPlacePool
 from demand_maint.clock import StoppedClock, SystemClock
 from demand_maint.config import Config
@@ -29,7 +29,7 @@ from demand_maint.core.replay_result import PolicyResult, score
 from demand_maint.core.report_data import Story
 from demand_maint.core.serving import ServingSnapshot
 from demand_maint.core.versions import ModelMetadata
-from demand_maint.model_handle import KEPT_EVERY, KEPT_SNAPSHOTS, SNAPSHOTS, ModelHandle
+from demand_maint.model_handle import ModelHandle
 from demand_maint.model_manager import HybridModelManager
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.replay_table import AheadModel, AheadModels, ReplayTable, place_codes
@@ -305,7 +305,7 @@ class _Parts:
             clock=clock,
             journal=self.monitor.journal,
             # what was served is explained from these; nobody asks that of a root that goes
-            snapshots=SnapshotStore(door, SNAPSHOTS, KEPT_SNAPSHOTS, KEPT_EVERY) if life.kept else None,
+            snapshots=serving_store(door) if life.kept else None,
             naive=self._naive,
             load=self.ahead.load,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from demand_maint._storage.door import Door
 from demand_maint._storage.ledger_file import LedgerFile
-from demand_maint._storage.snapshots import SnapshotStore
+from demand_maint._storage.serving_store import serving_store, stored_serving
 from demand_maint.clock import Clock
 from demand_maint.config import Config
 from demand_maint.core.health import HealthReport
@@ -18,7 +18,6 @@ from demand_maint.core.story import StorySources, tell_story
 from demand_maint.core.versions import ModelMetadata
 from demand_maint.errors import DemandMaintError
 from demand_maint.input_drift import changes
-from demand_maint.model_handle import SNAPSHOTS
 from demand_maint.model_manager import HybridModelManager
 
 __all__ = ["REPORT_FILE", "page_assets", "report_data", "report_html", "story_of", "write_page", "write_report"]
@@ -76,7 +75,7 @@ def story_of(
             view=manager.monitor,
             commits=commits,
             decisions=list(manager.decisions.read(since=since)),
-            snapshots=_stored_snapshots(registry.door) if snapshots is None else snapshots,
+            snapshots=list(stored_serving(serving_store(registry.door))) if snapshots is None else snapshots,
             health=health,
             ledger=LedgerFile(registry.door).load(),
             importances=importances,
@@ -136,16 +135,6 @@ def write_page(html: str, path: Path) -> Path:
     door.makedirs(".")
     door.replace(path.name, html.encode())
     return path
-
-
-def _stored_snapshots(door: Door) -> list[ServingSnapshot]:
-    store = SnapshotStore(door, SNAPSHOTS)
-    found = []
-    for number in store.numbers():
-        payload = store.load(number)
-        if payload is not None:
-            found.append(ServingSnapshot.decode(payload))
-    return found
 
 
 def _input_drift(manager: HybridModelManager, champion: ModelMetadata) -> dict[str, float | None]:

@@ -80,12 +80,11 @@ def _served(arguments: argparse.Namespace, settings: Config, at: float) -> Answe
 
 
 def _by_line_up(root: str, facts: dict[str, Any], raw: Any) -> str:
-    from demand_maint._storage.snapshots import SnapshotStore
+    from demand_maint._storage.serving_store import serving_store
     from demand_maint.core.serving import ServingSnapshot
     from demand_maint.core.serving import explain as take_apart
-    from demand_maint.model_handle import SNAPSHOTS
 
-    payload = SnapshotStore(Door(root), SNAPSHOTS).load(facts["snapshot"])
+    payload = serving_store(Door(root)).load(facts["snapshot"])
     if payload is None:
         return f"Served was {facts['served']:.6g}, by serving snapshot {facts['snapshot']}, which is no longer kept."
     explanation = take_apart(ServingSnapshot.decode(payload), facts["place"], raw)

@@ -49,13 +49,21 @@ class ObservationStore:
         Grid, sizes, retention.
     alive
         Name of the writer that this process logs with, ``None`` for none.
+    begins_anew
+        Called before rows are counted from the first on, for trackers that have to know more than the rows.
     """
 
     def __init__(
-        self, door: Door, config: Config, grid: TimeGrid, alive: Callable[[], str | None] = lambda: None
+        self,
+        door: Door,
+        config: Config,
+        grid: TimeGrid,
+        alive: Callable[[], str | None] = lambda: None,
+        begins_anew: Callable[[], object] = lambda: None,
     ) -> None:
         self.door = door
         self._alive = alive
+        self._begins_anew = begins_anew
         self.config = config
         self.grid = grid
         self.sealed = SealedHistory(door)
@@ -156,6 +164,8 @@ class ObservationStore:
         if found is None:
             if self.sealed.names():
                 self._rebuild()
+            else:
+                self._begins_anew()
             return
         self._number, data = found
         self._number = max(self._number, *self._snapshots.numbers())
@@ -193,6 +203,7 @@ class ObservationStore:
         _log.warning("rebuilding_sums", files=len(self.sealed.names()))
         self._rebuilt = True
         self._saved_trackers = {}
+        self._begins_anew()
         buffer = self._buffer = self.metrics.new_buffer()
         self.drain_reader.restore({})
         for events in self.events_since(None):

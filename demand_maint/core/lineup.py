@@ -355,17 +355,16 @@ class LineUp:
         return state.rows != state.rows_then and now // 3600 > state.latest.at // 3600
 
     def recall(self, snapshots: Iterable[ServingSnapshot]) -> None:
-        """Know these published snapshots, so that journal rows which name them can be read, and which count nowhere; older than the newest is known.
+        """Know these published snapshots, oldest first: what journal rows that name them mean, and which rows count nowhere.
 
-        Call it before truth is counted where the state was lost and is rebuilt from the journal.
+        For a state that was lost, before all truth is counted again.
         """
         with self._lock:
-            for snapshot in sorted(snapshots, key=lambda snapshot: snapshot.number):
-                if self.latest is None or snapshot.number > self.latest.number:
-                    self.seat(snapshot.columns[:-1], {}, at=snapshot.at, places=snapshot.places)
-                    self._state.remember(snapshot, KEPT_LEVELS)
-                    for stretch in snapshot.left_out:
-                        self._state.left_out.close(*stretch)
+            for snapshot in snapshots:
+                self.seat(snapshot.columns[:-1], {}, at=snapshot.at, places=snapshot.places)
+                self._state.remember(snapshot, KEPT_LEVELS)
+                for stretch in snapshot.left_out:
+                    self._state.left_out.close(*stretch)
 
     def snapshot(self, now: float, places: Sequence[Place], *, after: int = 0) -> ServingSnapshot | None:
         """Make the next snapshot, or ``None`` where nothing is due: at most one an hour of `now`, or when members changed.

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from demand_maint._storage.door import Door
-from demand_maint._storage.snapshots import SnapshotStore
+from demand_maint._storage.serving_store import serving_store
 from demand_maint.cli import main
 from demand_maint.config import Config
 from demand_maint.core.versions import Commit, FileHashes, LineUpEntry
 from demand_maint.errors import DamagedModelError
-from demand_maint.model_handle import KEPT_SNAPSHOTS, SNAPSHOTS, ModelHandle
+from demand_maint.model_handle import ModelHandle
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.testing import VirtualClock
 
@@ -89,7 +89,7 @@ class Life:
         with ModelMonitor(root, Config(), self.clock, background=False) as self.monitor:
             self.handle = ModelHandle(
                 self.versions, config=Config(), clock=self.clock, journal=self.monitor.journal, naive=self.monitor.naive,
-                snapshots=SnapshotStore(Door(root), SNAPSHOTS, keep=KEPT_SNAPSHOTS), load=self.versions.load,
+                snapshots=serving_store(Door(root)), load=self.versions.load,
             )  # fmt: skip
             for day in range(DAYS):
                 self._live(day)

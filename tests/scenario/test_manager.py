@@ -11,14 +11,14 @@ from msgspec import structs
 
 from demand_maint import model_manager
 from demand_maint._storage.lock import MaintainerLock
-from demand_maint._storage.snapshots import SnapshotStore
+from demand_maint._storage.serving_store import serving_store
 from demand_maint._training.in_place import InPlacePool
 from demand_maint.config import Config, PolicyConfig, ServingConfig, TrainingConfig
 from demand_maint.core.cycle import STATUSES
 from demand_maint.errors import MaintainerBusyError, NoChampionError
 from demand_maint.features import load_builder
 from demand_maint.maintenance import staged_metadata
-from demand_maint.model_handle import SNAPSHOTS, ModelHandle
+from demand_maint.model_handle import ModelHandle
 from demand_maint.model_manager import HybridModelManager
 from demand_maint.testing import VirtualClock, drifting_stream
 from demand_maint.train_model import FullRetrainer
@@ -54,7 +54,7 @@ class Life:
             config=config,
             clock=self.clock,
             journal=monitor.journal,
-            snapshots=SnapshotStore(registry.door, SNAPSHOTS),
+            snapshots=serving_store(registry.door),
             naive=monitor.naive,
         )
         self.handle.refresh()

@@ -107,7 +107,7 @@ def test_publishing_reaches_followers(registry: FakeRegistry, tmp_path: Path) ->
 
 
 def test_a_line_up_that_lost_its_state_continues_the_numbers(registry: FakeRegistry, tmp_path: Path) -> None:
-    """After a loss the kept snapshots are recalled, their rows can be read, and no number is used twice."""
+    """After a loss no number is used twice."""
     clock = VirtualClock(NOW)
     store = SnapshotStore(Door(tmp_path), "serving", keep=10)
     handle = ModelHandle(registry, clock=clock, snapshots=store, naive=naive, load=registry.load)
@@ -118,11 +118,6 @@ def test_a_line_up_that_lost_its_state_continues_the_numbers(registry: FakeRegis
     assert handle.publish(forgetful, ["a", "b"], lambda version: metadata)
     assert forgetful.latest is not None
     assert forgetful.latest.number == 2
-    recalled = LineUp(TimeGrid("UTC", 3600))
-    handle.recall(recalled)
-    assert recalled.columns == (1, 2, 0)
-    assert recalled.latest is not None
-    assert recalled.latest.encode() == forgetful.latest.encode()
 
 
 def test_truth_moves_the_served_weights(registry: FakeRegistry, journal: Kept) -> None:
