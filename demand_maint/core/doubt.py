@@ -97,7 +97,7 @@ class Doubt:
     since
         Places that may turn out to be in fault, and since when.
     past
-        Place, first and end of stretches that turned out to be faulty, to the day.
+        Place, first and end of each whole day that turned out to be faulty.
     until
         Where known truth ends.
     """

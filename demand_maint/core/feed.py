@@ -90,7 +90,7 @@ class FeedState(Struct, frozen=True, kw_only=True):
     excluded
         ``(place code, first hour, end hour)`` of every faulty stretch of the last weeks.
     wrong
-        The same of whole days whose values are wrong, not only late or few.
+        The same of each whole day whose values are wrong, not only late or few.
     pool
         What is wrong with all of the truth, ``None`` where nothing is.
     """
@@ -419,7 +419,7 @@ def _state(
         excluded.append((place, start, int(now // HOUR) + 1))
         faults.append(FeedFault(place=view.places[place], kind=name, since=float(since * HOUR), detail=_WORDS[name]))
     pool = f"no truth at all for {silent_for / HOUR:.0f} hours" if silent_for is not None else _pool(codes, faults)
-    return FeedState(faults=tuple(faults), excluded=_merged(excluded), wrong=_merged(wrong), pool=pool)
+    return FeedState(faults=tuple(faults), excluded=_merged(excluded), wrong=tuple(wrong), pool=pool)
 
 
 def _merged(stretches: list[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from demand_maint.core.doubt import PATIENCE, UsualHours, doubts
-from demand_maint.core.feed import FeedFault, FeedState
+from demand_maint.core.feed import FeedFault, FeedState, feed_state
 from demand_maint.core.feed_sums import FeedSums
+from demand_maint.core.lineup import LineUp
 from demand_maint.core.metrics import HourlySums
+from demand_maint.core.observations import RowBuffer
 from demand_maint.core.timegrid import TimeGrid
 
 HOUR = 3600
@@ -73,3 +75,17 @@ def test_a_fault_began_with_the_first_odd_hour() -> None:
     """A fault that is told to the day is placed to the hour, and a place in fault is not doubted besides."""
     fault = FeedFault(place="odd", kind="unit", since=float((NOW - 24) * HOUR))
     assert seen(3, lambda values: values * 10.0, FeedState(faults=(fault,))) == ({0: 3}, {})
+
+
+def test_days_in_fault_are_told_one_by_one() -> None:
+    """Of two days in fault a line-up left out hours of the first, while nobody looked at the second: that one is left out too."""
+    view = View(62, lambda values: np.append(values[:48] * 10.0, values[48:]))
+    usual = UsualHours(view, NOW - 48, NOW + 12, np.array([50.0, 50.0]))
+    state = feed_state(view, float(NOW * HOUR))
+    doubt = doubts(view, usual, state, NOW, codes={"odd": 0, "even": 1})
+    first, second = ((NOW - 62 + 24 * day) * HOUR for day in range(2))
+    assert doubt.past == ((0, first, second), (0, second, second + 24 * HOUR))
+    line_up = LineUp(view.grid)
+    line_up._state.left_out.close(0, first, first + 5 * HOUR)
+    line_up.suspend(doubt, RowBuffer(view.grid, 7 * 86400, 86400).rows)
+    assert line_up.left_out == {0: ((first, first + 5 * HOUR), (second, second + 24 * HOUR))}
