@@ -359,10 +359,10 @@ class ModelMonitor:
         """Leave what is broken, or may turn out to be, out of calibration and weights; where these are due, or `always`."""
         with self._state:
             store, now = self._opened(), self.clock.now()
-            if not (self.config.policy.feed_fault_guard and (always or self.line_up.due(now))):
+            if not (always or self.line_up.due(now)):
                 return
-            state = self._daily_state(self._judged(), now).feed
-            doubt = self._whole_days.doubt(self, state, now, store.drain_reader.known_codes)
+            codes = store.drain_reader.known_codes
+            doubt = self._whole_days.doubt(self, store.metrics, self._judged(), now, codes)
             if doubt is not None and self.line_up.suspend(doubt, self._known_rows):
                 self._renew_view(changed=True)
 

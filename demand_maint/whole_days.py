@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from demand_maint.config import Config
-from demand_maint.core.doubt import Doubt, UsualHours, doubts, feed_window
-from demand_maint.core.feed import FeedDays, FeedState
+from demand_maint.core.doubt import NO_DOUBT, Doubt, UsualHours, doubts, feed_window
+from demand_maint.core.feed import FeedDays
 from demand_maint.core.health import DailyState, DayMemory, daily_state
 from demand_maint.core.live_metrics import LiveMetrics
 from demand_maint.core.timegrid import TimeGrid
@@ -61,8 +61,13 @@ class WholeDays:
             self._judged = (key, looked, kept)
         return kept
 
-    def doubt(self, view: MetricsView, state: FeedState, now: float, codes: Mapping[PlaceId, int]) -> Doubt | None:
+    def doubt(
+        self, view: MetricsView, metrics: LiveMetrics, judge: Judged, now: float, codes: Mapping[PlaceId, int]
+    ) -> Doubt | None:
         """Return what of the truth is not to be counted, by what the feed showed; ``None`` where there is no truth."""
+        if not self._config.policy.feed_fault_guard:
+            return NO_DOUBT
+        state = self.state(view, metrics, judge, now).feed
         newest, truth = view.newest, self._truth[1]
         if newest is None or truth is None or not len(truth):
             return None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from demand_maint.core.feed import ARRIVAL, LEAST_ROWS, WEEKS, FeedState
 from demand_maint.core.view import DAY, HOUR, Floats, MetricsView, PlaceId
 
-__all__ = ["Doubt", "UsualHours", "doubtful_hours", "doubts", "feed_window"]
+__all__ = ["NO_DOUBT", "Doubt", "UsualHours", "doubtful_hours", "doubts", "feed_window"]
 
 FACTOR = 3.0
 #: Of a place's typical level: differences below it are no sign of anything.
@@ -107,6 +107,10 @@ class Doubt:
     since: dict[int, int]
     past: tuple[tuple[int, int, int], ...]
     until: int
+
+
+#: Of a feed that nobody looks at.
+NO_DOUBT = Doubt({}, frozenset(), {}, (), 0)
 
 
 def doubts(view: MetricsView, usual: UsualHours, state: FeedState, end: int, *, codes: Mapping[PlaceId, int]) -> Doubt:
