@@ -18,7 +18,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from demand_maint.config import ServingConfig
@@ -49,7 +48,7 @@ from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import ModelMetadata
 from demand_maint.core.weighing import Weigher, regret
 
-__all__ = ["LineUp", "MemberStanding"]
+__all__ = ["LineUp"]
 
 Floats = NDArray[np.float64]
 Chosen = slice | NDArray[np.intp]  # rows of a batch
@@ -60,15 +59,6 @@ MAX_MEMBERS = 8
 MAX_SEATS = 12  # versions remembered, the naive among them
 KEPT_LEVELS = 72  # snapshots whose levels are remembered, to score calibrated values of late truth
 ROWS_AT_ONCE = 8192  # members' figures of so many rows fit into a processor's cache
-
-
-class MemberStanding(Struct, frozen=True, kw_only=True):
-    """Where a member stands, pooled over places: discounted regret relative to the served error, weight, level."""
-
-    member: Member
-    regret: float | None
-    weight: float
-    level: float
 
 
 class LineUp:
@@ -394,24 +384,6 @@ class LineUp:
             made = ServingSnapshot(number, float(now), state.columns, members, ids, weights, levels, left_out)
             state.remember(made, KEPT_LEVELS)
             return made
-
-    def standing(self) -> list[MemberStanding]:
-        """Where each member stands, pooled."""
-        with self._lock:
-            if not self._state.columns:
-                return []
-            members = self._members()
-            regrets = self._weigher.regrets(members)
-            weights, levels = self._weigher.tables(members)
-            return [
-                MemberStanding(
-                    member=member,
-                    regret=float(regrets.pool[position]) if regrets is not None else None,
-                    weight=float(weights[-1, position]),
-                    level=float(levels[-1, self.columns.index(member.version)]) if member.calibrated else 1.0,
-                )
-                for position, member in enumerate(members)
-            ]
 
     @property
     def _weigher(self) -> Weigher:

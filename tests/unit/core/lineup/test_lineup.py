@@ -217,4 +217,4 @@ def test_versions_remembered_are_bounded() -> None:
         world.line_up.seat([1, version], {}, at=START + version * 10.0, places=PLACES)
     assert len(world.line_up._state.seats) <= 12
     assert world.line_up.columns == (1, 39, 0)
-    assert len(world.line_up.standing()) == 5
+    assert len(world.snap().members) == 5
