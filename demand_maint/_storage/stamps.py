@@ -12,6 +12,7 @@ __all__ = ["place_key", "shown", "stamp_reader"]
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the wall clock of UTC, for naive times in a UTC zone
 # Times outside are a mistake of the caller; slots are kept as unsigned 32-bit seconds.
+_LARGEST = 1 << 63
 EARLIEST, LATEST = 0.0, 4_294_000_000.0
 
 
@@ -21,19 +22,23 @@ def place_key(place_id: Any) -> int | str:
     Raises
     ------
     TypeError
-        Neither: a bool, a fraction, ``None``, anything else.
+        Neither: a bool, a fraction, ``None``, a number of more than 64 bits, text that is no Unicode, anything else.
     """
-    kind = place_id.__class__
-    if kind is int or kind is str:
-        return place_id  # type: ignore[no-any-return]  # one of the two, as just seen
     if isinstance(place_id, str):
+        try:
+            place_id.encode()
+        except UnicodeEncodeError as error:
+            raise TypeError(f"{shown(place_id)} is no text that can be written down; use another place id.") from error
         return str(place_id)
-    if not isinstance(place_id, bool | np.bool_):
-        if isinstance(place_id, numbers.Integral):
-            return int(place_id)
-        if isinstance(place_id, float | np.floating) and float(place_id).is_integer():
-            return int(place_id)
-    raise TypeError(f"{shown(place_id)} is no place id; use an int or a str.")
+    whole = isinstance(place_id, numbers.Integral) or (
+        isinstance(place_id, float | np.floating) and float(place_id).is_integer()
+    )
+    if not whole or isinstance(place_id, bool | np.bool_):
+        raise TypeError(f"{shown(place_id)} is no place id; use an int or a str.")
+    number = int(place_id)
+    if not -_LARGEST <= number < _LARGEST:
+        raise TypeError("A number of more than 64 bits, its sign among them, is no place id; use it as a str.")
+    return number
 
 
 def stamp_reader(zone: str) -> Callable[[Any], float]:

@@ -102,8 +102,12 @@ def _each_code(journal: Journal, places: pl.Series) -> tuple[NDArray[np.uint32],
     if not places.null_count():
         if places.dtype == pl.String:
             return _text_codes(journal, places)
-        if places.dtype.is_integer() and int(places.max()) - int(places.min()) < max(4 * len(places), _SAMPLE):  # type: ignore[arg-type]
-            return _number_codes(journal, places)
+        whole = places.cast(pl.Int64, strict=False) if places.dtype.is_integer() else None
+        if whole is not None and not whole.null_count():
+            numbers = whole.to_numpy()
+            low, high = int(numbers.min()), int(numbers.max())
+            if high - low < max(4 * len(numbers), _SAMPLE):
+                return _number_codes(journal, numbers, low, high)
     unique = places.unique(maintain_order=True)
     codes, good = journal.encode(unique.to_list())
     packed = np.where(good, codes.astype(np.int64), -1)
@@ -127,11 +131,11 @@ def _text_codes(journal: Journal, places: pl.Series) -> tuple[NDArray[np.uint32]
     return codes.take(at), np.ones(len(at), dtype=bool) if good.all() else good.take(at)
 
 
-def _number_codes(journal: Journal, places: pl.Series) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+def _number_codes(
+    journal: Journal, numbers: NDArray[np.int64], low: int, high: int
+) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
     """Look every number up in a table of the range they are from."""
-    numbers = places.to_numpy()
-    low, high = int(numbers.min()), int(numbers.max())
-    at = (numbers - low).astype(np.int64)
+    at = numbers - low
     there = np.zeros(high - low + 1, dtype=bool)
     there[at] = True
     known = np.flatnonzero(there)

@@ -49,6 +49,31 @@ def test_rows_of_a_frame_keep_their_places(tmp_path: Path, layout: str) -> None:
     assert found["actual"].to_list() == wanted["actual"].to_list()
 
 
+@pytest.mark.parametrize(
+    ("kind", "places", "refused"),
+    [
+        (pl.Int8, [-100, 100, 50, -100, 7], []),
+        (pl.UInt8, [3, 255, 0, 255], []),
+        (pl.Int64, [(1 << 63) - 1, (1 << 63) - 2, (1 << 63) - 1], []),
+        (pl.UInt64, [(1 << 63) + 1, 5, (1 << 63) + 1, 6], [(1 << 63) + 1]),
+        (pl.UInt64, [(1 << 63) + 1, 1 << 63, (1 << 63) + 1], [(1 << 63) + 1, 1 << 63]),
+    ],
+)  # fmt: skip
+def test_numbers_of_every_width_are_places(
+    tmp_path: Path, kind: pl.DataType, places: list[int], refused: list[int]
+) -> None:
+    """However wide the column is, a place is the number that stands there; what a place cannot be is refused and the rest kept."""
+    stamps = [START + 3600.0 * row for row in range(len(places))]
+    frame = pl.DataFrame(
+        {"place_id": pl.Series(places, dtype=kind), "timestamp": stamps, "predicted": 1.0, "actual": 2.0}
+    )
+    kept = [place for place in places if place not in refused]
+    with ModelMonitor(tmp_path, Config(), VirtualClock(START + 86400.0)) as monitor:
+        assert monitor.log_many(frame) == len(kept)
+        assert monitor.records()["place_id"].to_list() == kept
+        assert monitor.counts()["refused"] == len(refused)
+
+
 @pytest.mark.parametrize("begun", [0, 1, 23])
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("gentle", [False, True])
