@@ -301,13 +301,13 @@ class ObservationStore:
         newest = self.metrics.newest_slot
         if newest is None or self._buffer is None:
             return
-        days = self.config.monitor.buffer_days
-        edge, at_once = min(newest, now) - days * DAY, max(days // 10, 1) * DAY  # since it moves all that stays
+        # one stamp in the far future is no reason to forget the rest
+        newest, days = min(newest, now), self.config.monitor.buffer_days
+        edge, at_once = newest - days * DAY, max(days // 10, 1) * DAY  # since it moves all that stays
         if edge - 2 * self.config.season_seconds <= self._buffer.floor + at_once:
             return
         floor = int(self.grid.day_start(self.grid.day(np.array([max(edge, 0)])))[0])
-        # a reference of two seasons stays behind the window
-        keep = floor - 2 * self.config.season_seconds
+        keep = floor - 2 * self.config.season_seconds  # the reference of the window stays behind it
         if keep > self._buffer.floor + at_once:
             for name, number in self._buffer.drop_before(max(keep, 0)).items():
                 self.metrics.counts[name] += number

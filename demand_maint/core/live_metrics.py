@@ -14,6 +14,7 @@ from demand_maint.core.observations import Events, Outcome, RowBuffer
 from demand_maint.core.ordinary import days_ahead, reach
 from demand_maint.core.records import MaturedBatch
 from demand_maint.core.timegrid import TimeGrid
+from demand_maint.core.view import DAY
 
 __all__ = ["LiveMetrics", "RetractingTracker", "Tracker"]
 
@@ -59,6 +60,7 @@ class LiveMetrics:
         # newest slot of any event, and of one whose truth is known
         self.newest_slot: float | None = None
         self.newest: float | None = None
+        self._known_until = np.inf
         self.generation = 0
         # what came before this moment has been judged; what changes it afterwards is counted, in the errors and in the truth
         self.judged_before: float | None = None
@@ -74,6 +76,8 @@ class LiveMetrics:
         if len(events):
             newest = float(events.newest_slot)
             self.newest_slot = newest if self.newest_slot is None else max(self.newest_slot, newest)
+            # nothing has a truth before it happened: whatever its stamp says, nothing newer is known
+            self._known_until = float(events.observed_at[-1]) + DAY
         return sum(self.apply(buffer.ingest(part)) for part in events.stretches())
 
     def apply(self, outcome: Outcome) -> int:
@@ -164,7 +168,7 @@ class LiveMetrics:
         if outcome.truths is not None:
             truths = outcome.truths
             slot = truths.slot if outcome.rhythm is None else outcome.rhythm.one_each(truths.slot)
-            newest = float(slot.max())
+            newest = min(float(slot.max()), self._known_until)
             self.newest = newest if self.newest is None else max(self.newest, newest)
             both = outcome.all_new and outcome.expected is not None
             self.feed.add(truths.place, truths.slot, truths.actual, truths.late, cells, expected=both)
