@@ -108,6 +108,9 @@ class RootParts:
         if head is None:
             return []
         self.model.refresh()
+        mixer = self.model.state.mixer
+        if mixer is not None and not self._lock.held:
+            self.monitor.heed(mixer.snapshot)
         self.serves = True
         self._warm()
         known, self._told = self._told, head.number

@@ -34,18 +34,20 @@ from demand_maint.clock import Clock, SystemClock
 from demand_maint.config import Config, load_config
 from demand_maint.core.baseline import due_refresh
 from demand_maint.core.feed_sums import FeedSums
-from demand_maint.core.health import DailyState, HealthReport, window_health
+from demand_maint.core.health import HealthReport, window_health
 from demand_maint.core.lineup import LineUp
 from demand_maint.core.live_metrics import Tracker
 from demand_maint.core.metrics import HourlySums
 from demand_maint.core.naive_view import NaiveView
 from demand_maint.core.records import MaturedBatch
+from demand_maint.core.serving import ServingSnapshot
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import Baseline
 from demand_maint.errors import ClosedError, InsufficientDataError
 from demand_maint.input_drift import InputDrift
-from demand_maint.judged import Judged, RegistryJudged
+from demand_maint.judged import RegistryJudged
 from demand_maint.leading import Leading
+from demand_maint.naive_answers import NaiveAnswers
 from demand_maint.record_counts import journal_state, record_counts, refused_words
 from demand_maint.recorded_rows import Wanted, training_rows
 from demand_maint.whole_days import WholeDays
@@ -105,14 +107,15 @@ class ModelMonitor:
         self.grid = TimeGrid(self.config.zone, self.config.step_seconds)
         self._door = Door(root)
         self._state = threading.RLock()
-        self._store = ObservationStore(self._door, self.config, self.grid, self._own_writer, self._begin_anew)
+        self._store = ObservationStore(self._door, self.config, self.grid, self._own_writer, self._recall)
+        self._answers = NaiveAnswers(self._store, lambda: self.line_up.left_out)
         self._leading = Leading(
             self._store,
             self._door,
             self.config,
             self.clock,
             lock,
-            counted=self._renew_view,
+            counted=self._answers.renew,
             health=self.get_model_health,
         )
         self.journal = Journal(self._door, self.config.monitor, zone=self.config.zone, clock=self.clock, strict=strict)
@@ -124,8 +127,6 @@ class ModelMonitor:
         self._inputs = InputDrift(registry, self.get_training_data)
         self._whole_days = WholeDays(self.config, self.grid)
         self._reports: dict[Any, HealthReport] = {}
-        self._view: NaiveView | None = None
-        self._viewed = -1
         self._closed = False
         wanted = isinstance(self.clock, SystemClock) if background is None else background
         self._keeper = JournalKeeper(self.journal, self.drain, self.config.monitor.fsync_seconds) if wanted else None
@@ -176,7 +177,7 @@ class ModelMonitor:
             store = self._opened()
             store.sealed.import_history(frame)
             store.use_reference(store.buffer)
-            self._renew_view(changed=True)
+            self._answers.renew(changed=True)
 
     # rolling
 
@@ -201,7 +202,7 @@ class ModelMonitor:
         with self._state:
             self._trackers[name] = tracker
             self._opened()
-            self._renew_view()
+            self._answers.renew()
 
     def flush(self) -> None:
         """Hand what was logged to the disk: durably with ``durability="power"`` or where the interval has passed."""
@@ -255,7 +256,7 @@ class ModelMonitor:
             key = (store.metrics.generation, int(now // 3600), days, details, judge)
             found = self._reports.get(key)
             if found is None:
-                daily = self._daily_state(judge, now)
+                daily = self._whole_days.state(self, store.metrics, judge, now)
                 found = window_health(self, daily, now, self.config, days, judge.champion, judge.since, details=details)
                 if len(self._reports) > 16 or any(other[0] != key[0] for other in self._reports):
                     self._reports.clear()
@@ -266,11 +267,10 @@ class ModelMonitor:
     def due_baseline(self) -> Baseline | None:
         """Return the baseline refreshed from the last four calm weeks, ``None`` where no refresh is due."""
         with self._state:
-            self._opened()
-            judge, now = self._judged(), self.clock.now()
+            store, judge, now = self._opened(), self._judged(), self.clock.now()
             if judge.baseline is None:
                 return None
-            daily = self._daily_state(judge, now)
+            daily = self._whole_days.state(self, store.metrics, judge, now)
             return due_refresh(
                 self,
                 judge.baseline,
@@ -317,17 +317,22 @@ class ModelMonitor:
 
         Waits for nobody, except where the recent rows were never read; `warm` reads them.
         """
-        view = self._view
+        view = self._answers.view
         return (self.warm() if view is None else view).forecasts(place_ids, slots)
 
     def warm(self) -> NaiveView:
         """Read the recent rows where that was not done yet, so that `naive` does not have to; may block."""
         with self._state:
-            if self._view is None:
+            if self._answers.view is None:
                 self._opened().buffer  # noqa: B018 - reads them
-                self._renew_view(changed=True)
-            assert self._view is not None
-            return self._view
+                self._answers.renew(changed=True)
+            assert self._answers.view is not None
+            return self._answers.view
+
+    def heed(self, snapshot: ServingSnapshot) -> None:
+        """Forecast nothing from truth that the maintainer's snapshot leaves out; for a process that follows."""
+        with self._state:
+            self._answers.heed(snapshot)
 
     def get_training_data(
         self, days: float = 30, min_samples: int = 100, *, max_rows: int | None = None
@@ -350,8 +355,8 @@ class ModelMonitor:
             now = self.clock.now()
             if not self.has_log() and not self._door.listdir(HISTORY):
                 raise InsufficientDataError(0, min_samples, remedy=NO_LOG.format(root=self.root))
-            judge = self._judged()
-            excluded = self._daily_state(judge, now).excluded if self.config.policy.feed_fault_guard else ()
+            judge, guard = self._judged(), self.config.policy.feed_fault_guard
+            excluded = self._whole_days.state(self, store.metrics, judge, now).excluded if guard else ()
             wanted = Wanted(now - days * DAY, now + DAY, judge.features, excluded, min_samples, max_rows)
             return training_rows(store, wanted, self.config, self.root)
 
@@ -361,10 +366,9 @@ class ModelMonitor:
             store, now = self._opened(), self.clock.now()
             if not (always or self.line_up.due(now)):
                 return
-            codes = store.drain_reader.known_codes
-            doubt = self._whole_days.doubt(self, store.metrics, self._judged(), now, codes)
+            doubt = self._whole_days.doubt(self, store.metrics, self._judged(), now, store.drain_reader.known_codes)
             if doubt is not None and self.line_up.suspend(doubt, self._known_rows):
-                self._renew_view(changed=True)
+                self._answers.renew(changed=True)
 
     def verify(self) -> list[str]:
         """Check every sealed file and every drained block; what is damaged is set aside and named."""
@@ -411,11 +415,11 @@ class ModelMonitor:
 
     # inside
 
+    def _recall(self) -> None:
+        self.line_up.recall(newest_serving(serving_store(self._door)))
+
     def _own_writer(self) -> str | None:
         return None if self.journal.closed else self.journal.writer
-
-    def _begin_anew(self) -> None:
-        self.line_up.recall(newest_serving(serving_store(self._door)))
 
     def _opened(self) -> ObservationStore:
         """Return the store with its saved sums taken over and every tracker in its place."""
@@ -432,17 +436,7 @@ class ModelMonitor:
         store = self._store
         if store.has_new():
             store.drain(self.clock.now(), lead=False, gentle=False)
-            self._renew_view()
-
-    def _renew_view(self, *, changed: bool = False) -> None:
-        """Show what was counted to `naive`; the lock is held."""
-        store = self._store
-        if store.loaded and (changed or self._viewed != store.metrics.generation):
-            self._viewed = store.metrics.generation
-            self._view = NaiveView(store.buffer, store.drain_reader.known_codes, self.line_up.left_out)
+            self._answers.renew()
 
     def _known_rows(self, start: int, end: int) -> MaturedBatch:
         return self._store.buffer.rows(start, end)
-
-    def _daily_state(self, judge: Judged, now: float) -> DailyState:
-        return self._whole_days.state(self, self._store.metrics, judge, now)
