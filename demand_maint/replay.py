@@ -6,6 +6,7 @@ done, up to what a machine's load and a collector's gaps add.
 """
 
 import math
+import os
 import shutil
 import tempfile
 import threading
@@ -258,7 +259,7 @@ def scratch_folder(size: int) -> str | None:
     """Memory rather than a disk for `size` bytes of roots that nobody keeps, where there is plenty."""
     memory = Path("/dev/shm")  # noqa: S108  # a private folder is made inside
     try:
-        free = shutil.disk_usage(memory).free if memory.is_dir() else 0
+        free = shutil.disk_usage(memory).free if os.access(memory, os.W_OK) else 0
     except OSError:
         return None
     return str(memory) if size < MEMORY_SHARE * free else None

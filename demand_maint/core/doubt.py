@@ -2,7 +2,7 @@
 
 A fault of the feed takes hours to be told from demand; what it says until then must not count. So every hour of a place is compared
 with the same hours of four weeks before: a level beyond `FACTOR` times all that was usual around that hour, negatives, values that
-are no numbers, repeated or late ones, one value twice in a row. Doubt begins with such an hour and ends when `CALM` hours in a row
+are no numbers, repeated ones, one value twice in a row. Doubt begins with such an hour and ends when `CALM` hours in a row
 were ordinary. It lasts no longer than a fault takes to be recognised: what stays out of the ordinary after that and is no fault is
 demand, and counts.
 """

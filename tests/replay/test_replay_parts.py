@@ -1,6 +1,7 @@
 """What a replay is made of: policies by name, the table of rows, the figures."""
 
 import io
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -254,6 +255,8 @@ def test_the_progress_line_gives_way_to_events() -> None:
 def test_large_roots_go_to_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody keeps lies in memory only where it takes little of what is free: the rest of the machine needs it too."""
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4 << 30))
-    monkeypatch.setattr(Path, "is_dir", lambda self: True)
+    monkeypatch.setattr(os, "access", lambda path, mode: True)
     assert scratch_folder(1 << 29) == "/dev/shm"
     assert scratch_folder(1 << 31) is None
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert scratch_folder(1) is None, "nobody may write there"
