@@ -275,7 +275,7 @@ class ModelMonitor:
                 self,
                 judge.baseline,
                 daily.drift.calm_days,
-                daily.excluded,
+                daily.feed.excluded,
                 now=now,
                 champion=judge.champion,
                 since=judge.since,
@@ -356,7 +356,7 @@ class ModelMonitor:
             if not self.has_log() and not self._door.listdir(HISTORY):
                 raise InsufficientDataError(0, min_samples, remedy=NO_LOG.format(root=self.root))
             judge, guard = self._judged(), self.config.policy.feed_fault_guard
-            excluded = self._whole_days.state(self, store.metrics, judge, now).excluded if guard else ()
+            excluded = self._whole_days.state(self, store.metrics, judge, now).feed.excluded if guard else ()
             wanted = Wanted(now - days * DAY, now + DAY, judge.features, excluded, min_samples, max_rows)
             return training_rows(store, wanted, self.config, self.root)
 

@@ -208,7 +208,7 @@ def due_refresh(
     Parameters
     ----------
     calm_days, excluded
-        From `DriftState` and `DailyState`.
+        From `DriftState` and `FeedState`.
     """
     numbers, edges = local_days(view.grid, now - REFRESH_DAYS * DAY, now)
     start, end = float(edges[0] * HOUR), float(edges[-1] * HOUR)

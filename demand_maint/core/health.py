@@ -48,8 +48,6 @@ class DailyState(Struct, frozen=True, kw_only=True):
         The one in force: the given one, else that of the champion's first days.
     baseline_days
         Days towards that first baseline where there is none yet.
-    excluded
-        ``(place code, first hour, end hour)`` whose rows are not judged, because their truth looks wrong.
     """
 
     drift: DriftState = DriftState()
@@ -57,7 +55,6 @@ class DailyState(Struct, frozen=True, kw_only=True):
     feed: FeedState = FeedState()
     baseline: Baseline | None = None
     baseline_days: int = 0
-    excluded: tuple[tuple[int, int, int], ...] = ()
 
 
 class DayMemory:
@@ -151,8 +148,8 @@ def daily_state(
     """
     policy = config.policy
     feed = feed_state(view, now, config.horizon_seconds, truth) if policy.feed_fault_guard else FeedState()
-    if kept is not None and _of_whole_days(view, kept.excluded, now) == _of_whole_days(view, feed.excluded, now):
-        return structs.replace(kept, feed=feed, excluded=feed.excluded)
+    if kept is not None and _of_whole_days(view, kept.feed.excluded, now) == _of_whole_days(view, feed.excluded, now):
+        return structs.replace(kept, feed=feed)
     begin = now - TEST_DAYS * DAY
     have = 0
     if baseline is None:
@@ -164,9 +161,7 @@ def daily_state(
     places: tuple[PlaceHealth, ...] = ()
     if policy.method != "raw":
         places = place_health(view, now, champion, since, feed, policy.false_discovery_rate)
-    return DailyState(
-        drift=drift, places=places, feed=feed, baseline=baseline, baseline_days=have, excluded=feed.excluded
-    )
+    return DailyState(drift=drift, places=places, feed=feed, baseline=baseline, baseline_days=have)
 
 
 def _of_whole_days(
@@ -338,7 +333,7 @@ def _figures(
     n, abs_error, naive_n = sums.n, sums.abs_error, sums.naive_n
     naive_error, own_error, predictions = sums.naive_abs_error, sums.abs_error_naive, sums.predictions
     served_n, served_error = sums.served_n, sums.served_abs_error
-    for place, first, last in daily.excluded:
+    for place, first, last in daily.feed.excluded:
         if first < end and last > start:
             part = view.sums.window(max(first, start), min(last, end), champion, place)
             n, abs_error, naive_n = n - part.n, abs_error - part.abs_error, naive_n - part.naive_n
