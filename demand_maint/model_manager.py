@@ -352,11 +352,10 @@ class HybridModelManager:
             self._ledger_file.save(ledger)
 
     def _rebaseline(self) -> None:
-        """Commit the baseline that calm weeks under the same champion have moved."""
-        baseline = self.monitor.due_baseline()
-        if baseline is None:
+        """Commit the baseline that the champion's first days made, or that calm weeks under it have moved."""
+        baseline, head = self.monitor.due_baseline(), self.registry.head()
+        if baseline is None or head is None:
             return
-        head = self.registry.champion()
         with suppress(LostRaceError):  # of a champion that serves no longer there is nothing to keep
             self.registry.commit(
                 "rebaseline",
@@ -364,7 +363,7 @@ class HybridModelManager:
                 base=head.base,
                 baseline=baseline,
                 who=self.who,
-                why="four calm weeks",
+                why="its first days" if baseline.source == "first_days" else "four calm weeks",
                 expect=head.number,
             )
 

@@ -265,12 +265,12 @@ class ModelMonitor:
             return msgspec.structs.replace(found, newest_age=age)
 
     def due_baseline(self) -> Baseline | None:
-        """Return the baseline refreshed from the last four calm weeks, ``None`` where no refresh is due."""
+        """Return the baseline of the champion's first days, or refreshed from four calm weeks; ``None`` where none is due."""
         with self._state:
             store, judge, now = self._opened(), self._judged(), self.clock.now()
-            if judge.baseline is None:
-                return None
             daily = self._whole_days.state(self, store.metrics, judge, now)
+            if judge.baseline is None:
+                return daily.baseline
             return due_refresh(
                 self,
                 judge.baseline,

@@ -12,7 +12,9 @@ from msgspec import structs
 from numpy.typing import NDArray
 
 from demand_maint.core.difficulty import log_error_against, usual_and_spread
+from demand_maint.core.feed import FeedState
 from demand_maint.core.fresh import fresh_errors
+from demand_maint.core.sound import sound_blocks
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.core.versions import Baseline
 from demand_maint.core.view import DAY, HOUR, Floats, MetricsView, local_days
@@ -28,6 +30,8 @@ __all__ = [
 
 #: Days of service that make a baseline where no holdout did.
 FIRST_DAYS = 14
+#: Share of the rows that need a seasonal-naive forecast; of the first 14 days only half can have one, and some are missing.
+LEAST_NAIVE = 0.3
 #: Least days behind a noise estimate.
 LEAST_DAYS = 5
 #: Largest relative change of `skill` by one refresh; a refresh follows the season, it never swallows a drift.
@@ -49,7 +53,7 @@ def baseline_from_days(
     naive_n = float(days["naive_n"].sum())
     naive_total = float(days["naive_abs_error"].sum())
     own_total = float(days["abs_error_naive"].sum())
-    adjusted = naive_n >= 0.5 * n and naive_total > 0 and own_total > 0
+    adjusted = naive_n >= LEAST_NAIVE * n and naive_total > 0 and own_total > 0
     centre, scale, log_days = _log_start(days) if adjusted and "fresh_error" in days else (None, None, 0)
     return structs.replace(
         Baseline(mae=float(days["abs_error"].sum()) / n),
@@ -152,14 +156,29 @@ def _fresh_by_day(places: NDArray[Any], stamps: Floats, errors: Floats, grid: Ti
 
 
 def first_days_baseline(
-    view: MetricsView, *, since: float, now: float, champion: int | None = None, days: int = FIRST_DAYS
+    view: MetricsView,
+    *,
+    since: float,
+    now: float,
+    champion: int | None = None,
+    feed: FeedState | None = None,
+    season: float = 7 * DAY,
+    days: int = FIRST_DAYS,
 ) -> tuple[Baseline | None, int]:
-    """Return the baseline of the champion's first `days` full days with truth after `since`, and how many there are yet."""
+    """Return the baseline of the champion's first `days` full days with truth after `since`, and how many there are yet.
+
+    Parameters
+    ----------
+    feed
+        What is wrong with the truth of these days is left out.
+    season
+        Distance of the seasonal-naive reference, seconds.
+    """
     numbers, edges = local_days(view.grid, since, now)
     if len(numbers) == 0:
         return None, 0
     view.sums.find_fresh(view.grid)
-    blocks = view.sums.blocks(edges, champion)
+    blocks = sound_blocks(view, edges, champion, 0, feed or FeedState(), season)
     filled = np.flatnonzero(blocks["n"] > 0)
     if len(filled) < days:
         return None, len(filled)

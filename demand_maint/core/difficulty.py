@@ -19,6 +19,7 @@ from demand_maint.core.feed import FeedState
 from demand_maint.core.ordinary import days_ahead
 from demand_maint.core.own_sums import sample_step
 from demand_maint.core.recurrence import Recurrence
+from demand_maint.core.sound import sound_blocks
 from demand_maint.core.surprise import DemandMemory, surprises
 from demand_maint.core.view import DAY, Floats, MetricsView
 
@@ -220,6 +221,7 @@ def daily_series(
     *,
     adjusted: bool,
     horizon: float = DAY,
+    season: float = 7 * DAY,
     memory: SeriesMemory | None = None,
 ) -> DailySeries:
     """Return the figure of each of D days between D + 1 `edges` (hours).
@@ -235,23 +237,15 @@ def daily_series(
         error itself.
     horizon
         How long before its time a forecast is wanted, seconds.
+    season
+        Distance of the seasonal-naive reference, seconds.
     memory
         Of the days judged before; with it only what is new is worked out.
     """
     memory = memory or SeriesMemory()
     day_count = len(edges) - 1
     view.sums.find_fresh(view.grid)
-    blocks = {name: values.copy() for name, values in view.sums.blocks(edges, champion).items()}
-    if first_day > 0 and champion is not None:
-        everyone = view.sums.blocks(edges[: first_day + 1], None)
-        for name, values in everyone.items():
-            blocks[name][:first_day] = values
-    for place, first, last in feed.excluded:
-        for day in np.flatnonzero((edges[:-1] < last) & (edges[1:] > first)):
-            whose = champion if day >= first_day else None
-            part = view.sums.window(int(max(first, edges[day])), int(min(last, edges[day + 1])), whose, place)
-            for name in ("n", "naive_n", "fresh_error", "naive_abs_error", "abs_actual"):
-                blocks[name][day] -= getattr(part, name)
+    blocks = sound_blocks(view, edges, champion, first_day, feed, season)
     adjusted = adjusted and bool(blocks["naive_n"].sum() >= LEAST_ROWS * blocks["n"].sum())
     rows = blocks["naive_n"] if adjusted else blocks["n"]
     filled = rows[rows > 0]

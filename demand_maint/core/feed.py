@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from demand_maint.core.view import DAY, HOUR, Floats, MetricsView, PlaceId, local_days
 
-__all__ = ["ARRIVAL", "FAULTS", "FeedDays", "FeedFault", "FeedState", "classify", "feed_state"]
+__all__ = ["ARRIVAL", "FAULTS", "FeedDays", "FeedFault", "FeedState", "classify", "feed_state", "merged"]
 
 #: Kinds by code, the graver first where two apply; 0 is a healthy feed.
 FAULTS: tuple[str, ...] = (
@@ -411,7 +411,7 @@ def _state(
         if FAULTS[code] not in ARRIVAL
     ]
     faults: list[FeedFault] = []
-    stretches = _merged(excluded)
+    stretches = merged(excluded)
     for place in np.flatnonzero(current).tolist():
         name = FAULTS[int(current[place])]
         begun = min((first for code, first, last in stretches if code == place and last >= start), default=start)
@@ -419,10 +419,10 @@ def _state(
         excluded.append((place, start, int(now // HOUR) + 1))
         faults.append(FeedFault(place=view.places[place], kind=name, since=float(since * HOUR), detail=_WORDS[name]))
     pool = f"no truth at all for {silent_for / HOUR:.0f} hours" if silent_for is not None else _pool(codes, faults)
-    return FeedState(faults=tuple(faults), excluded=_merged(excluded), wrong=tuple(wrong), pool=pool)
+    return FeedState(faults=tuple(faults), excluded=merged(excluded), wrong=tuple(wrong), pool=pool)
 
 
-def _merged(stretches: list[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:
+def merged(stretches: list[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:
     """Join stretches of one place that touch or overlap, so that no row is taken out twice."""
     joined: list[tuple[int, int, int]] = []
     for place, first, last in sorted(stretches):

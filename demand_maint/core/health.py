@@ -19,6 +19,7 @@ from demand_maint.core.health_report import HealthReport, Status, VersionHealth
 from demand_maint.core.moments import age_words
 from demand_maint.core.places import PlaceHealth, place_health
 from demand_maint.core.resampling import ratio_interval
+from demand_maint.core.sound import sound_window
 from demand_maint.core.versions import Baseline
 from demand_maint.core.view import DAY, HOUR, MetricsView, local_days, whole_hours
 
@@ -154,7 +155,9 @@ def daily_state(
     have = 0
     if baseline is None:
         start = begin if since is None else max(since, begin)
-        baseline, have = first_days_baseline(view, since=start, now=now, champion=champion)
+        baseline, have = first_days_baseline(
+            view, since=start, now=now, champion=champion, feed=feed, season=config.season_seconds
+        )
     drift = DriftState()
     if _tested(policy):
         drift = _drift(view, baseline, now, config, champion, since, feed, detector, memory or DayMemory())
@@ -200,6 +203,7 @@ def _drift(
         feed,
         adjusted=adjusted,
         horizon=config.horizon_seconds,
+        season=config.season_seconds,
         memory=memory.series,
     )
     if config.holidays:
@@ -264,11 +268,11 @@ def window_health(
         raise ValueError(f"days={days} is no window. Give a number of days above zero, as 7.")
     policy = config.policy
     baseline = daily.baseline
-    asked = _figures(view, daily, policy, now, days, champion, since)
+    asked = _figures(view, daily, config, now, days, champion, since)
     decided = (
-        asked if days == policy.window_days else _figures(view, daily, policy, now, policy.window_days, champion, since)
+        asked if days == policy.window_days else _figures(view, daily, config, now, policy.window_days, champion, since)
     )
-    recent = _figures(view, daily, policy, now, 1, champion, since)
+    recent = _figures(view, daily, config, now, 1, champion, since)
     newest = view.newest
     age = None if newest is None else now - newest
     status, reason = _status(decided, daily, policy, age)
@@ -320,7 +324,7 @@ def _adjusts(policy: PolicyConfig, baseline: Baseline | None) -> bool:
 def _figures(
     view: MetricsView,
     daily: DailyState,
-    policy: PolicyConfig,
+    config: Config,
     now: float,
     days: float,
     champion: int | None,
@@ -329,17 +333,10 @@ def _figures(
     start, end = whole_hours(now, days)
     if since is not None:
         start = min(max(start, int(since // HOUR)), end)
-    sums = view.sums.window(start, end, champion)
+    sums = sound_window(view, start, end, champion, daily.feed, config.season_seconds)
     n, abs_error, naive_n = sums.n, sums.abs_error, sums.naive_n
     naive_error, own_error, predictions = sums.naive_abs_error, sums.abs_error_naive, sums.predictions
     served_n, served_error = sums.served_n, sums.served_abs_error
-    for place, first, last in daily.feed.excluded:
-        if first < end and last > start:
-            part = view.sums.window(max(first, start), min(last, end), champion, place)
-            n, abs_error, naive_n = n - part.n, abs_error - part.abs_error, naive_n - part.naive_n
-            naive_error, own_error = naive_error - part.naive_abs_error, own_error - part.abs_error_naive
-            served_n, served_error = served_n - part.served_n, served_error - part.served_abs_error
-            predictions -= part.predictions
     coverage = min(n / predictions, 1.0) if predictions > 0 else None
     served = served_error / served_n if served_n > 0 else None
     if n <= 0:
@@ -350,7 +347,7 @@ def _figures(
     if baseline is None:
         return _Figures(n, mae, None, None, None, skill, False, "", coverage, served)
     raw = mae / baseline.mae - 1 if baseline.mae > 0 else None
-    note = _why_raw(policy, baseline, n, naive_n, naive_error, own_error)
+    note = _why_raw(config.policy, baseline, n, naive_n, naive_error, own_error)
     if note is not None or not baseline.skill or skill is None:
         return _Figures(n, mae, baseline.mae, raw, raw, skill, False, note or "", coverage, served)
     ratio = skill / baseline.skill
