@@ -19,7 +19,7 @@ from demand_maint.core.health_report import HealthReport, Status, VersionHealth
 from demand_maint.core.moments import age_words
 from demand_maint.core.places import PlaceHealth, place_health
 from demand_maint.core.resampling import ratio_interval
-from demand_maint.core.sound import sound_window
+from demand_maint.core.sound import sound_blocks, sound_window
 from demand_maint.core.versions import Baseline
 from demand_maint.core.view import DAY, HOUR, MetricsView, local_days, whole_hours
 
@@ -307,8 +307,8 @@ def window_health(
         return report
     return structs.replace(
         report,
-        interval=_interval(view, daily, policy, now, days, champion, since),
-        versions=_by_version(view, now, days),
+        interval=_interval(view, daily, config, now, days, champion, since),
+        versions=_by_version(view, daily.feed, config, now, days),
     )
 
 
@@ -402,7 +402,7 @@ def _status(figures: _Figures, daily: DailyState, policy: PolicyConfig, age: flo
 def _interval(
     view: MetricsView,
     daily: DailyState,
-    policy: PolicyConfig,
+    config: Config,
     now: float,
     days: float,
     champion: int | None,
@@ -416,8 +416,8 @@ def _interval(
     edges = np.arange(end, start - 1, -24, dtype=np.int64)[::-1]
     if baseline is None or len(edges) < 4:
         return None
-    blocks = view.sums.blocks(edges, champion)
-    adjusted = _adjusts(policy, baseline)
+    blocks = sound_blocks(view, edges, champion, 0, daily.feed, config.season_seconds)
+    adjusted = _adjusts(config.policy, baseline)
     top = blocks["abs_error_naive"] if adjusted else blocks["abs_error"]
     bottom = blocks["naive_abs_error"] * (baseline.skill or 1.0) if adjusted else blocks["n"] * baseline.mae
     filled = (top > 0) & (bottom > 0)
@@ -427,10 +427,12 @@ def _interval(
     return ratio_interval(top, bottom)
 
 
-def _by_version(view: MetricsView, now: float, days: float) -> tuple[VersionHealth, ...]:
+def _by_version(
+    view: MetricsView, feed: FeedState, config: Config, now: float, days: float
+) -> tuple[VersionHealth, ...]:
     start, end = whole_hours(now, days)
     found = []
     for version in view.sums.versions(start, end):
-        sums = view.sums.window(start, end, version)
+        sums = sound_window(view, start, end, version, feed, config.season_seconds)
         found.append(VersionHealth(version=version, n=int(sums.n), mae=sums.abs_error / sums.n if sums.n > 0 else None))
     return tuple(found)
