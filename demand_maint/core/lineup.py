@@ -342,7 +342,9 @@ class LineUp:
             return False
         if state.latest is None or state.changed:
             return True
-        return state.rows != state.rows_then and now // 3600 > state.latest.at // 3600
+        # also where a clock that was wrong has been put back
+        later = now // 3600 > state.latest.at // 3600 or now < state.latest.at - 3600
+        return state.rows != state.rows_then and later
 
     def recall(self, snapshots: Iterable[ServingSnapshot]) -> None:
         """Know these published snapshots, oldest first: what journal rows that name them mean, and which rows count nowhere.

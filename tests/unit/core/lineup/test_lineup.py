@@ -141,6 +141,19 @@ def test_snapshots_change_at_most_hourly_and_are_numbered() -> None:
     assert world.line_up.snapshot(START + 8000.0, PLACES) is None, "nothing new was learnt"
 
 
+def test_a_clock_that_is_put_back_stops_no_snapshots() -> None:
+    """A snapshot that was made while the clock was years ahead is followed by others once it is right again."""
+    world = World([1])
+    world.live(4, {1: (0.1, 0.1), 0: (0.0, 0.2)})
+    world.line_up.update(rows_of(world.batches[-1], np.array([0])))
+    ahead = world.line_up.snapshot(START + 4000 * DAY, PLACES)
+    assert ahead is not None
+    world.live(1, {1: (0.1, 0.1), 0: (0.0, 0.2)})
+    assert world.snapshots[-1].number == ahead.number + 1
+    assert world.snapshots[-1].at < ahead.at
+    assert not world.line_up.due(world.snapshots[-1].at - 1800.0)
+
+
 def test_a_change_of_members_makes_a_snapshot_at_once() -> None:
     """A deploy does not wait for the hour."""
     world = World([1])
