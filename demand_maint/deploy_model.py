@@ -405,11 +405,11 @@ def _tell(arguments: argparse.Namespace, answer: Any, text: str, code: int) -> i
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(
-            f"{key}={number:.6g}" if isinstance(number, float) else f"{key}={number}" for key, number in value.items()
-        )
+        return ", ".join(f"{key}={_plain(part)}" for key, part in value.items())
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return "none" if value is None else str(value)
 
 

@@ -233,7 +233,8 @@ class ModelMonitor:
         Returns
         -------
         dict
-            status, mae, baseline_mae, degradation, needs_retrain, healthy, n; undefined figures are ``None``.
+            status, mae, baseline_mae, degradation, needs_retrain, healthy, n; undefined figures are ``None``. Where there is more
+            to say also reason, and newest_age, that of the newest truth in seconds.
         """
         health = self.report(days, details=details)
         if details:
