@@ -35,6 +35,7 @@ from demand_maint.own_maintenance import OwnMaintenance
 from demand_maint.runtime import MaintenanceRuntime
 from demand_maint.side_thread import SideThread
 from demand_maint.sources import Observation, Source, load_source, observations_of, place_of
+from demand_maint.standard_output import ready_output
 from demand_maint.venue_calls import VenueCalls
 
 __all__ = ["RealTimeDataCollector", "main"]
@@ -341,6 +342,7 @@ def _tell(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Collect from the command line; exit codes as those of ``demand-maint``."""
+    ready_output()
     parser = argparse.ArgumentParser(
         prog="python -m demand_maint.data_collector",
         description="Collect demand, log it, keep the model healthy.",

@@ -34,6 +34,7 @@ from demand_maint.core.versions import (
 from demand_maint.errors import DemandMaintError, DeployRefusedError
 from demand_maint.exit_codes import DONE, EPILOG, REFUSED, USAGE, exit_code, sentence
 from demand_maint.log import get_logger
+from demand_maint.standard_output import ready_output
 
 __all__ = ["ModelDeployer", "deploy_finetuned_model", "main"]
 
@@ -347,6 +348,7 @@ def deploy_finetuned_model(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Show, deploy and roll back from the command line; exit codes as those of ``demand-maint``."""
+    ready_output()
     try:
         arguments = _parser().parse_args(argv)
     except SystemExit as end:  # argparse ends the process; a caller wants the code

@@ -53,6 +53,7 @@ from demand_maint.deploy_model import ModelDeployer
 from demand_maint.errors import DemandMaintError, LostRaceError
 from demand_maint.exit_codes import BUSY, DONE, EPILOG, REFUSED, STATUS_CODES, exit_code, sentence
 from demand_maint.model_monitor import ModelMonitor
+from demand_maint.standard_output import ready_output
 
 if TYPE_CHECKING:
     from demand_maint._training.pool import WorkerPool
@@ -409,6 +410,7 @@ def _settles(step: Step, answer: Any) -> LedgerEvent | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Maintain from the command line; exit codes as those of ``demand-maint``."""
+    ready_output()
     parser = argparse.ArgumentParser(
         prog="python -m demand_maint.model_manager", description="Maintain the model.", epilog=EPILOG
     )

@@ -1,7 +1,6 @@
 """From what a subcommand found to what is printed and to an exit code."""
 
 import argparse
-import io
 import json
 import logging
 import math
@@ -16,6 +15,7 @@ import msgspec
 from demand_maint.config import Config, load_config
 from demand_maint.errors import ConfigError, DemandMaintError
 from demand_maint.exit_codes import BUSY, DONE, FAILED, INTERRUPTED, REFUSED, USAGE, exit_code, sentence
+from demand_maint.standard_output import ready_output, speaks_unicode
 
 __all__ = ["Answer", "configuration", "run", "when"]
 
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
 
 def run(perform: Callable[[argparse.Namespace], Answer], arguments: argparse.Namespace) -> int:
     """Perform, print, and return the exit code; every error becomes a sentence."""
-    sys.stdout = sys.stdout or io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # `>&-`: nobody wants to know
+    ready_output()
     _log_to(sys.stderr, logging.INFO if arguments.verbose else logging.WARNING)
     try:
         answer = perform(arguments)
@@ -109,7 +109,7 @@ def _silence() -> None:
 
 def _print(answer: Answer, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(plain(answer.data), ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(plain(answer.data), ensure_ascii=not speaks_unicode()) + "\n")
     elif answer.text:
         failed = answer.code in {FAILED, USAGE, REFUSED, BUSY, INTERRUPTED}
         (sys.stderr if failed else sys.stdout).write(answer.text.rstrip("\n") + "\n")

@@ -102,6 +102,18 @@ def test_verify_names_what_was_set_aside_the_next_time_too(logged: Path, capsys:
     assert (code, answer["problems"][0]) == (1, f"set aside earlier: logs/quarantine/{first.name}")
 
 
+def test_a_terminal_of_few_letters_is_told_everything(tmp_path: Path) -> None:
+    """Where the encoding lacks a letter its escape is written, in JSON one of JSON's; there is no traceback."""
+    root = tmp_path / "übel"
+    root.mkdir()
+    run = f"PYTHONIOENCODING=ascii {sys.executable} -m demand_maint"
+    done = _shell(f"{run}.model_manager --status; {run}.deploy_model; {run} status; {run} status --json", root)
+    assert (done.returncode, done.stderr) == (0, "")
+    *_, last = done.stdout.splitlines()
+    assert json.loads(last)["deployment"]["root"] == str(root)
+    assert done.stdout.count("\\xfcbel") == 3
+
+
 def test_output_that_nobody_can_read_is_told_without_a_traceback(tmp_path: Path) -> None:
     """A full disk behind standard output is exit code 1 and a sentence; a closed one is what was asked for."""
     full = _shell("$DM status > /dev/full", tmp_path)
