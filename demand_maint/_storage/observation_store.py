@@ -16,12 +16,13 @@ from demand_maint._storage.drain import Drain
 from demand_maint._storage.drain_events import RowsToEvents
 from demand_maint._storage.imported import Truth, as_reference, imported_truth
 from demand_maint._storage.retelling import Retelling, segment_path
-from demand_maint._storage.sealed import QUARANTINE, SealedHistory
+from demand_maint._storage.sealed import SealedHistory
 from demand_maint._storage.snapshots import SnapshotStore
 from demand_maint.config import Config
 from demand_maint.core.live_metrics import LiveMetrics, Tracker
 from demand_maint.core.observations import ACTUAL, Events, RowBuffer
 from demand_maint.core.packing import pack, unpack
+from demand_maint.core.recent_window import outgrown
 from demand_maint.core.timegrid import TimeGrid
 from demand_maint.errors import DamagedRegistryError
 from demand_maint.log import get_logger
@@ -206,7 +207,12 @@ class ObservationStore:
         self._begins_anew()
         buffer = self._buffer = self.metrics.new_buffer()
         self.drain_reader.restore({})
-        for events in self.events_since(None):
+        self.use_reference(buffer)
+        drained = np.inf
+        for events in filter(len, self.events_since(None)):
+            if events.observed_at[-1] > drained:
+                self._pass_ended(drained, retold=True)
+            drained = float(events.observed_at[-1])
             self._ingest(buffer, events)
             self._unsaved += len(events)  # so that it is saved, and not done again at the next start
         sealed = [m for name in self.sealed.names() if (m := self.sealed.manifest(name)) is not None]
@@ -274,11 +280,7 @@ class ObservationStore:
                 self.rest()
         if lead:
             self._note_order()
-        if self.config.missing_actual == "zero" and (self._buffer is not None or self.metrics.newest_slot is not None):
-            matured += self.metrics.apply(self.buffer.assume_zero(now))
-        if self._buffer is not None:
-            self._forget_old(now)
-        return matured
+        return matured + self._pass_ended(now)
 
     def _note_order(self) -> None:
         try:
@@ -297,24 +299,30 @@ class ObservationStore:
     def _ingest(self, buffer: RowBuffer, events: Events) -> int:
         return self.metrics.take(buffer, events) if len(events) else 0
 
-    def _forget_old(self, now: float) -> None:
-        newest = self.metrics.newest_slot
-        if newest is None or self._buffer is None:
-            return
-        # one stamp in the far future is no reason to forget the rest
-        newest, days = min(newest, now), self.config.monitor.buffer_days
-        edge, at_once = newest - days * DAY, max(days // 10, 1) * DAY  # since it moves all that stays
-        if edge - 2 * self.config.season_seconds <= self._buffer.floor + at_once:
-            return
-        floor = int(self.grid.day_start(self.grid.day(np.array([max(edge, 0)])))[0])
-        keep = floor - 2 * self.config.season_seconds  # the reference of the window stays behind it
-        if keep > self._buffer.floor + at_once:
-            for name, number in self._buffer.drop_before(max(keep, 0)).items():
+    def _pass_ended(self, now: float, *, retold: bool = False) -> int:
+        """Let what was waited for long enough be zero, and forget what is old; return rows that matured.
+
+        A pass that is told again waits with the first until there is something to forget.
+        """
+        buffer, newest, config = self._buffer, self.metrics.newest_slot, self.config
+        window = None
+        if buffer is not None and newest is not None:
+            # one stamp in the far future is no reason to forget the rest
+            window = outgrown(
+                buffer.floor, min(newest, now), config.monitor.buffer_days, config.season_seconds, self.grid
+            )
+        matured = 0
+        if config.missing_actual == "zero" and newest is not None and (window or not retold):
+            rows = self.buffer if buffer is None else buffer  # the former asks for what may just be counted again
+            matured = self.metrics.apply(rows.assume_zero(now))
+        if buffer is not None and window is not None:
+            for name, number in buffer.drop_before(window.keep).items():
                 self.metrics.counts[name] += number
-            self.metrics.compact(floor)
-            oldest = int(newest - self.config.monitor.records_days * DAY) // 3600
+            self.metrics.compact(window.floor)
+            oldest = (window.floor + (config.monitor.buffer_days - config.monitor.records_days) * DAY) // 3600
             self.metrics.sums.drop_before(oldest)
             self.metrics.feed.drop_before(oldest)
+        return matured
 
     def _load_buffer(self) -> RowBuffer:
         """Replay the recent window as it was drained."""
@@ -401,7 +409,7 @@ class ObservationStore:
         made: list[str] = []
         for writer, segment in finished:
             if not self.drain_reader.notes.agree(segment):
-                self._set_aside(segment.path)
+                self.sealed.keep_copy(segment.path)
             self.rest()
             stem = segment.path.rpartition("/")[2].removesuffix(".seg")
             for i, part in enumerate(self.drain_reader.reread_segment(writer, segment)):
@@ -424,14 +432,6 @@ class ObservationStore:
                 self.drain_reader.writers.forget(writer, segment)
         self.drain_reader.writers.remove_dead()
         return made
-
-    def _set_aside(self, path: str) -> None:
-        """Keep a copy of a segment whose drained rows have changed; what can be read of it is sealed all the same."""
-        name = path.replace("/", "-")
-        _log.error("segment_damaged", segment=path, copy=f"{QUARANTINE}/{name}")
-        self.sealed.damaged.append(path)
-        self.door.makedirs(QUARANTINE)
-        self.door.replace(f"{QUARANTINE}/{name}", self.door.read_bytes(path))
 
     def retain(self, now: float) -> list[str]:
         """Let sealed files go whose newest row is past retention, and never those of the window in use."""

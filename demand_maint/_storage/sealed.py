@@ -199,6 +199,14 @@ class SealedHistory:
             if found is not None:
                 yield found
 
+    def keep_copy(self, segment: str) -> None:
+        """Keep a copy of a segment whose drained rows have changed; what can be read of it is sealed all the same."""
+        copy = f"{QUARANTINE}/{segment.replace('/', '-')}"
+        _log.error("segment_damaged", segment=segment, copy=copy)
+        self.damaged.append(segment)
+        self._door.makedirs(QUARANTINE)
+        self._door.replace(copy, self._door.read_bytes(segment))
+
     def verify(self) -> list[str]:
         """Sealed and imported files that are not what was written, those set aside earlier by this object included."""
         for name in self.names():
