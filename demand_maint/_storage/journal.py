@@ -59,6 +59,9 @@ class Journal(JournalCore):
                 if self._blocks is not None and self._words is not None:
                     self._blocks.prepare(first=True)
                     self._words.schema(self._feature_names)
+            except OSError as error:
+                self._degrade(error)
+            try:
                 self.encode(places)
             except OSError as error:
                 self._degrade(error)

@@ -254,16 +254,22 @@ class JournalCore(ABC):
         """Make this process's directory and lock it for life."""
         if self._writer is not None:
             return
-        writer = f"w{int(self._clock.now()):011d}-{os.getpid()}-{secrets.token_hex(3)}"
-        directory = f"{JOURNAL}/{writer}"
-        self._door.makedirs(directory)
-        descriptor = self._door.open_lock(f"{directory}/{LOCK_NAME}")
+        try:
+            writer, directory, descriptor = self._new_directory()
+        except FileNotFoundError:  # the leader took it for a dead writer's, in the moment before there was a lock in it
+            writer, directory, descriptor = self._new_directory()
         FileLock.take(descriptor)
         self._lock_file = descriptor
         self._words = WriterWords(self._door, f"{directory}/{WORDS_NAME}")
         self._records = RecordLane(self._door, directory, writer, self._config.segment_records, self._clock.now)
         self._blocks = BlockLane(self._door, directory, writer, self._clock.now, self._lane, self._begun)
         self._writer = writer
+
+    def _new_directory(self) -> tuple[str, str, int]:
+        writer = f"w{int(self._clock.now()):011d}-{os.getpid()}-{secrets.token_hex(3)}"
+        directory = f"{JOURNAL}/{writer}"
+        self._door.makedirs(directory)
+        return writer, directory, self._door.open_lock(f"{directory}/{LOCK_NAME}")
 
     def _open_next(self) -> None:
         self._open_writer()

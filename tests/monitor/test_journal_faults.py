@@ -297,6 +297,26 @@ def test_a_journal_opens_on_a_disk_that_takes_nothing(tmp_path: Path, caplog: py
     assert any(line.startswith("records_lost records=1 reason=OSError") for line in caplog.messages)
 
 
+def test_a_new_writer_outlives_a_leader_that_tidies_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that is taken for a dead writer's before its lock is in it is made again, and nothing is degraded."""
+    door, taken = Door(tmp_path), [True]
+    make = Door.makedirs
+
+    def makedirs(self: Door, rel: str) -> None:
+        make(self, rel)
+        if rel.startswith(f"{JOURNAL}/") and taken:
+            taken.clear()
+            (tmp_path / rel).rmdir()
+
+    monkeypatch.setattr(Door, "makedirs", makedirs)
+    journal = Journal(door, SMALL, clock=VirtualClock(START))
+    journal.open(["a"])
+    assert not state_of(journal)
+    journal.log("a", START, 1.0, 0.0)
+    journal.close()
+    assert values_of(Door(tmp_path)) == [1.0]
+
+
 def test_a_monitor_without_a_lock_file_counts_and_closes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a read-only root nothing can be sealed; health is told from memory, and closing raises nothing."""
 
