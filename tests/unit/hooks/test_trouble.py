@@ -93,7 +93,7 @@ async def test_a_hook_that_hangs_is_cancelled_and_gets_its_next_event() -> None:
 
 async def test_a_hook_that_swallows_its_cancellation_holds_up_itself_only() -> None:
     """While it refuses to end, others are served at once and its own later events wait in order."""
-    bus = await started(timeout=0.02)
+    bus = await started(timeout=0.2)
     release = asyncio.Event()
     stubborn: list[int] = []
     others: list[int] = []
@@ -112,12 +112,14 @@ async def test_a_hook_that_swallows_its_cancellation_holds_up_itself_only() -> N
     bus.add(failures.append, HookFailed)
     for i in range(1, 4):
         bus.emit(deployed(i))
-    await until(lambda: failures)
-    assert others == [1, 2, 3]
-    assert stubborn == []
-    assert "swallowed its cancellation" in failures[0].reason
-    assert bus.status()[0].state == "stuck"
-    release.set()
+    try:
+        await until(lambda: failures)
+        assert others == [1, 2, 3]
+        assert stubborn == []
+        assert "swallowed its cancellation" in failures[0].reason
+        assert bus.status()[0].state == "stuck"
+    finally:  # or the loop would never end
+        release.set()
     assert await bus.drain(2.0)
     assert stubborn == [1, 2, 3]
     await bus.aclose(1.0)
@@ -125,7 +127,7 @@ async def test_a_hook_that_swallows_its_cancellation_holds_up_itself_only() -> N
 
 async def test_a_sync_hook_that_blocks_holds_up_itself_only() -> None:
     """A blocked plain function is on its own thread: the loop and other hooks go on; closing does not wait for it."""
-    bus = await started(timeout=0.02)
+    bus = await started(timeout=0.2)
     release = threading.Event()
     others: list[int] = []
     failures: list[HookFailed] = []
@@ -202,7 +204,7 @@ async def test_a_slow_hook_loses_the_oldest_events_and_is_told_of_once() -> None
 @pytest.mark.parametrize("on_failure", ["refuse", "allow"])
 async def test_a_veto_hook_that_cannot_be_asked_counts_as_told(on_failure: str) -> None:
     """A veto hook that raises or hangs refuses by default, allows where asked to, and is named either way."""
-    bus = await started(timeout=0.02)
+    bus = await started(timeout=0.2)
     failures: list[HookFailed] = []
 
     async def hangs(proposal: Any) -> None:
