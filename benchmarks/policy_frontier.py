@@ -45,14 +45,14 @@ def calendar(stream: Stream, fits: Fits, every: int) -> tuple[NDArray[np.float64
     return forecast, cpu, count
 
 
-def worst_days(life: Life, stream: Stream) -> tuple[float, str]:
-    """How far behind the best member in hindsight the mixture was over its worst 60 days, and who that member was."""
-    length, worst = min(WORST_DAYS, stream.last_day - stream.first_day), (-np.inf, "")
+def behind_the_best(life: Life, stream: Stream) -> tuple[float, float, str]:
+    """How far behind the best member in hindsight the mixture was over 60 days: on average, at worst, and behind whom then."""
+    length, every = min(WORST_DAYS, stream.last_day - stream.first_day), []
     for first in range(stream.first_day, stream.last_day - length + 1, 5):
         errors = {name: mae(stream, values, first, first + length) for name, values in life.members.items()}
         best = min(errors, key=errors.__getitem__)
-        worst = max(worst, (mae(stream, life.served, first, first + length) / errors[best] - 1.0, best))
-    return float(worst[0]), worst[1]
+        every.append((mae(stream, life.served, first, first + length) / errors[best] - 1.0, best))
+    return float(np.mean([behind for behind, _ in every])), *max(every)
 
 
 def policies(config: Config, *, literal: bool) -> dict[str, Config]:
@@ -94,12 +94,13 @@ def frontier(
         life = Life(stream, fits, config).live()
         counts = {key: count for key, count in life.happened.items() if key not in {"no_action", "blocked"}}
         if config.serving.serve == "mixture":
-            behind, who = worst_days(life, stream)
+            usual, worst, who = behind_the_best(life, stream)
             line(
                 f"{label}: mixture",
                 mae(stream, life.served),
                 life.cpu,
-                worst_60_days=f"{behind:+.3f} of {who}",
+                days_60=f"{usual:+.3f}",
+                worst_60_days=f"{worst:+.3f} of {who}",
                 **counts,
             )
             line(f"{label}: champion", mae(stream, life.champion), life.cpu)
