@@ -60,6 +60,8 @@ class LiveMetrics:
         # newest slot of any event, and of one whose truth is known
         self.newest_slot: float | None = None
         self.newest: float | None = None
+        # when the first event was observed
+        self.began: float | None = None
         self._known_until = np.inf
         self.generation = 0
         # what came before this moment has been judged; what changes it afterwards is counted, in the errors and in the truth
@@ -69,7 +71,7 @@ class LiveMetrics:
 
     def new_buffer(self) -> RowBuffer:
         """Return an empty buffer of this grid."""
-        return RowBuffer(self.grid, self._season, self._horizon)
+        return RowBuffer(self.grid, self._season, self._horizon, self.began or 0.0)
 
     def take(self, buffer: RowBuffer, events: Events) -> int:
         """Let events into the buffer and what they change into everything else; return rows that matured."""
@@ -78,6 +80,8 @@ class LiveMetrics:
             self.newest_slot = newest if self.newest_slot is None else max(self.newest_slot, newest)
             # nothing has a truth before it happened: whatever its stamp says, nothing newer is known
             self._known_until = float(events.observed_at[-1]) + DAY
+            if self.began is None:
+                self.began = buffer.began = float(events.observed_at[0])
         return sum(self.apply(buffer.ingest(part)) for part in events.stretches())
 
     def apply(self, outcome: Outcome) -> int:
@@ -119,6 +123,7 @@ class LiveMetrics:
             "counts": dict(self.counts),
             "newest": self.newest,
             "newest_slot": self.newest_slot,
+            "began": self.began,
         }
         return facts, {f"sums.{k}": v for k, v in arrays.items()} | {f"feed.{k}": v for k, v in feed_arrays.items()}
 
@@ -127,7 +132,7 @@ class LiveMetrics:
         self.sums.load(facts["sums"], _part(arrays, "sums."))
         self.feed.load(facts["feed"], _part(arrays, "feed."))
         self.counts = Counter(facts["counts"])
-        self.newest, self.newest_slot = facts["newest"], facts["newest_slot"]
+        self.newest, self.newest_slot, self.began = facts["newest"], facts["newest_slot"], facts["began"]
         self.generation += 1
         self.past_changes += 1
         self.past_truths += 1

@@ -57,15 +57,18 @@ class RowBuffer:
     horizon_seconds
         A truth is late, and a prediction unmatched, when it is not known this long after its slot has ended; a truth of which
         only the drain tells is late when the drain before came too late already.
+    began
+        When the first truth of all could come in; what was due before that was filled in afterwards and is not late.
     """
 
-    def __init__(self, grid: TimeGrid, season_seconds: int, horizon_seconds: int) -> None:
+    def __init__(self, grid: TimeGrid, season_seconds: int, horizon_seconds: int, began: float = 0.0) -> None:
         self._grid = grid
         self._season = season_seconds
         self._horizon = horizon_seconds
         self._columns = RowColumns()
         self._seasons = Seasons(self._columns, grid, season_seconds)
         self.floor = 0
+        self.began = began
 
     def __len__(self) -> int:
         return self._columns.used
@@ -364,7 +367,8 @@ class RowBuffer:
         patience = self._grid.step + self._horizon
         if len(slot) and is_uniform(observed_from) and float(observed_from[0]) <= int(slot[0]) + patience:
             return np.zeros(len(slot), dtype=bool)
-        late: NDArray[np.bool_] = observed_from > slot + patience
+        due = slot + patience
+        late: NDArray[np.bool_] = (observed_from > due) & (due >= self.began)
         return late
 
     def _conclude(self, place: Codes, slot: Ints, rows: Ints, before: RowState, since: Floats, out: Outcome) -> None:

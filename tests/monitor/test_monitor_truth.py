@@ -1,5 +1,6 @@
 """Which truth is late, and what becomes of saved state that cannot be read."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,30 @@ def test_truth_that_a_weekly_drain_finds_is_not_late(tmp_path: Path, complete: b
                 assert not health["feed"]
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_month_that_is_filled_in_is_not_late(tmp_path: Path, *, again: bool) -> None:
+    """What was due before the first row of a root came is no fault of its feed, however many drains find it; what comes too late afterwards is."""
+    clock = VirtualClock(START)
+    config = Config(monitor=MonitorConfig(segment_records=64))
+    with ModelMonitor(tmp_path, config, clock, background=False) as monitor:
+        for hour in range(-30 * 24, 0):
+            monitor.log_prediction_vs_actual("a", START + hour * HOUR, 1.0, 2.0 + hour % 7)
+            if hour % 100 == 0:
+                clock.set(clock.now() + 60.0)
+                monitor.drain()
+        monitor.drain()
+        assert monitor.counts()["late"] == 0
+        monitor.log_prediction("a", START, 1.0)
+        clock.set(START + 3 * DAY)
+        monitor.drain()
+        monitor.log_actual("a", START, 2.0)
+    if again:
+        shutil.rmtree(tmp_path / "logs/state/metrics")
+    with ModelMonitor(tmp_path, config, clock, background=False) as monitor:
+        assert monitor.counts()["late"] == 1
+        assert len(monitor.truth()) == 30 * 24 + 1
+
+
 def test_truth_that_came_after_its_horizon_for_certain_is_late(tmp_path: Path) -> None:
     """Where the drain before was past the horizon already, the truth is late; so it is after counting everything again."""
     clock = VirtualClock(START + HOUR)
@@ -82,7 +107,11 @@ def test_when_a_writer_was_read_last_outlives_the_process(tmp_path: Path) -> Non
         collector.log_actual("a", START, 2.0)
         with ModelMonitor(tmp_path, Config(), clock) as first:
             assert first.counts()["late"] == 0
+        clock.advance(3 * DAY)
         collector.log_actual("a", START + HOUR, 2.0)
+        with ModelMonitor(tmp_path, Config(), clock) as between:
+            assert between.counts()["late"] == 0
+        collector.log_actual("a", START + 20 * DAY, 2.0)
         clock.advance(60)
         with ModelMonitor(tmp_path, Config(), clock) as second:
             assert second.counts()["late"] == 1
