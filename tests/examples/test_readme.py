@@ -5,15 +5,20 @@ import contextlib
 import io
 import re
 import shlex
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from demand_maint import data_collector, deploy_model, model_manager
-from demand_maint.cli import build_parser
+from demand_maint._storage.registry import Registry
+from demand_maint.cli import build_parser, main
 from demand_maint.errors import InsufficientDataError
+from demand_maint.model_monitor import ModelMonitor
+from demand_maint.testing import drifting_stream
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -25,6 +30,7 @@ def blocks(language: str) -> list[str]:
 
 PYTHON = {kind: next(code for code in blocks("python") if mark in code) for kind, mark in (
     ("attach", "MaintenanceRuntime.attach"), ("monitor", "ModelMonitor()"), ("collector", "RealTimeDataCollector("),
+    ("service", "runtime.model.predict"),
 )}  # fmt: skip
 COMMANDS = [
     line
@@ -35,7 +41,7 @@ COMMANDS = [
 
 
 def test_no_snippet_is_left_out() -> None:
-    """There are three blocks of Python and a dozen command lines or more; a new block needs a test here."""
+    """Every block of Python is known here, and there are a dozen command lines or more; a new block needs a test here."""
     assert len(blocks("python")) == len(PYTHON)
     assert len(COMMANDS) >= 12
 
@@ -90,6 +96,24 @@ def test_the_snippet_of_the_collector_runs(tmp_path: Path, monkeypatch: pytest.M
         names["collector"].close()
     assert names["result"]["collected"] == 2
     assert said.getvalue() == "Maintenance status: failed\n"  # there is no champion yet
+
+
+def test_the_snippet_of_the_service_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forecast for each question, and the truth in the journal, under the settings that the README shows."""
+    monkeypatch.chdir(tmp_path)
+    settings = blocks("toml")[0].replace("[training]", "[training]\nfull_iterations = 5")
+    (tmp_path / "demand_maint.toml").write_text(settings)
+    drifting_stream(places=2, days=20).write_parquet("demand.parquet")
+    assert main(["init", "--history", "demand.parquet"]) == 0
+    names = Registry(tmp_path).version(1).metadata.features
+    question = SimpleNamespace(features=dict.fromkeys(names, 1.0), place_id=1, timestamp=time.time(), actual=3.0)
+    said, scope = io.StringIO(), dict[str, Any]()
+    exec(compile(PYTHON["service"], "README", "exec"), scope)
+    with contextlib.redirect_stdout(said):
+        asyncio.run(scope["serve"]([question]))
+    assert re.fullmatch(r"-?[0-9.]+ by version 1\n", said.getvalue())
+    with ModelMonitor(tmp_path, background=False) as monitor:
+        assert monitor.records()["actual"].to_list() == [3.0]
 
 
 @pytest.mark.parametrize("line", COMMANDS)
