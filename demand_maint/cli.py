@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from demand_maint.argument_types import count
 from demand_maint.exit_codes import EPILOG
 
 __all__ = ["COMMANDS", "Subcommand", "build_parser", "main"]
@@ -147,14 +148,7 @@ def _deploy(parser: Parser) -> None:
 
 def _history(parser: Parser) -> None:
     parser.add_argument("--at", metavar="TIME", help="which version was live then")
-    parser.add_argument("--last", type=_count, metavar="N", help="only the newest N changes")
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
+    parser.add_argument("--last", type=count, metavar="N", help="only the newest N changes")
 
 
 def _collect(parser: Parser) -> None:
@@ -212,7 +206,7 @@ def _replay(parser: Parser) -> None:
     parser.add_argument("--label-delay", metavar="DURATION", help="until the truth of a slot is known, as 2h")
     parser.add_argument("--step", metavar="DURATION", help="over the configuration's, as 1h")
     parser.add_argument("--out", metavar="DIR", help="keep the report page, the results and every root here")
-    parser.add_argument("--jobs", type=_count, default=1, metavar="N", help="policies at the same time (default: 1)")
+    parser.add_argument("--jobs", type=count, default=1, metavar="N", help="policies at the same time (default: 1)")
     parser.add_argument("--no-training", action="store_true", help="only what the rules would ask for; fits nothing")
     _history_columns(parser)
 

@@ -10,7 +10,6 @@ One implementation, asynchronous; the plain `RealTimeDataCollector.collect_for_a
 import argparse
 import asyncio
 import json
-import math
 import sys
 import warnings
 from collections.abc import Callable, Coroutine, Sequence
@@ -22,6 +21,7 @@ from typing import Any, Self
 import msgspec
 
 from demand_maint._storage.stamps import shown
+from demand_maint.argument_types import count, positive
 from demand_maint.assembly import RootParts, assemble
 from demand_maint.attachment import Maintenance
 from demand_maint.clock import Clock, SystemClock
@@ -353,7 +353,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--force-maintenance", action="store_true", help="check now, act on what is found, and end")
     parser.add_argument(
-        "--maintenance-interval", type=_positive, default=6.0, metavar="HOURS", help="hours between checks (6)"
+        "--maintenance-interval", type=positive, default=6.0, metavar="HOURS", help="hours between checks (6)"
     )
     parser.add_argument("--no-monitoring", action="store_true", help="log nothing")
     parser.add_argument("--root", default=".", help="folder of the project (default: here)")
@@ -366,9 +366,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="a venue; repeatable (default: all of the source)",
     )
     parser.add_argument(
-        "--every", type=_positive, metavar="SECONDS", help="time between collections (default: the step)"
+        "--every", type=positive, metavar="SECONDS", help="time between collections (default: the step)"
     )
-    parser.add_argument("--rounds", type=_count, metavar="N", help="end after N collections")
+    parser.add_argument("--rounds", type=count, metavar="N", help="end after N collections")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     arguments = parser.parse_args(argv)
     try:
@@ -417,20 +417,6 @@ def _main(arguments: argparse.Namespace) -> int:
 
 def _venue(text: str) -> int | str:
     return int(text) if text.lstrip("-").isdigit() else text
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not above zero")
-    return number
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
 
 
 if __name__ == "__main__":

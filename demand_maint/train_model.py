@@ -149,9 +149,8 @@ class FullRetrainer:
             extra = tuple(name for name in frame.columns if name not in KEY_COLUMNS)
             if not extra:
                 return built_rows(with_slots(frame, self.config), self.config, self._builder(), self._since())
-            return self._chosen(frame), base.features if base is not None and set(base.features) <= set(
-                extra
-            ) else extra
+            known = base is not None and set(base.features) <= set(extra)
+            return self._chosen(frame), base.features if known and base is not None else extra
         if self._monitor is not None:
             return self._recorded(self._monitor, base)
         with ModelMonitor(self.root, config=self.config, clock=self.clock) as monitor:

@@ -1,5 +1,6 @@
 """Fixtures every test shares, and the option that turns the long campaigns on."""
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +29,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def big(request: pytest.FixtureRequest) -> bool:
     """Whether this run wants the big tier of a campaign."""
     return bool(request.config.getoption("--big"))
+
+
+@pytest.fixture
+def quiet_logging() -> Iterator[None]:
+    """Give the package's logger back as it was: a command sends its lines to standard error."""
+    logger = logging.getLogger("demand_maint")
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

@@ -106,7 +106,7 @@ def export(arguments: argparse.Namespace) -> Answer:
         target = io.BytesIO() if to_stdout else path
         rows = monitor.export(target, since=since, until=until, kind=arguments.format)
     if isinstance(target, io.BytesIO):
-        sys.stdout.buffer.write(target.getvalue())
+        sys.stdout.buffer.write(target.getbuffer())
         sys.stdout.flush()
     text = "" if to_stdout else f"{rows} records written to {path}."
     if renewed and not to_stdout:

@@ -138,21 +138,18 @@ def load_history(
         filled = frame.height - before
     if frame.height == 0:
         raise HistoryFileError(f"{reader.path} holds no row with an actual. Check that the file is the right one.")
-    since, until = float(frame["timestamp"].to_numpy().min()), float(frame["timestamp"].to_numpy().max())
+    counts = {"read": reader.height, "missing": missing, "same_slot": same_slot, "filled": filled}
+    return frame, HistoryNotes(**counts, **_extent(frame, grid), spacing=spacing)
+
+
+def _extent(frame: pl.DataFrame, grid: TimeGrid) -> dict[str, Any]:
+    """Figures of what was kept."""
+    slots = frame["timestamp"]
+    since, until = float(slots.to_numpy().min()), float(slots.to_numpy().max())
     recent = min(max(until + grid.step - since, grid.step), _RECENT_SECONDS)
-    notes = HistoryNotes(
-        read=reader.height,
-        kept=frame.height,
-        missing=missing,
-        same_slot=same_slot,
-        filled=filled,
-        places=frame["place_id"].n_unique(),
-        since=since,
-        until=until,
-        spacing=spacing,
-        rows_a_day=int((frame["timestamp"] >= until + grid.step - recent).sum()) * 86400.0 / recent,
-    )
-    return frame, notes
+    rows_a_day = int((slots >= until + grid.step - recent).sum()) * 86400.0 / recent
+    places = frame["place_id"].n_unique()
+    return {"kept": frame.height, "places": places, "since": since, "until": until, "rows_a_day": rows_a_day}
 
 
 def _spacing(frame: pl.DataFrame) -> float | None:

@@ -1,10 +1,8 @@
 """The command line from nothing to a rolled-back deployment, on a real root with real trainings."""
 
 import json
-import logging
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,9 @@ from demand_maint.cli import main
 from demand_maint.config import load_config
 from demand_maint.features import load_builder
 from demand_maint.model_monitor import ModelMonitor
+from tests.commands import said
 
-pytestmark = pytest.mark.catboost
+pytestmark = [pytest.mark.catboost, pytest.mark.usefixtures("quiet_logging")]
 HOUR, DAY = 3600, 86400
 SMALL = """\
 step = "1h"
@@ -29,21 +28,9 @@ serve = "champion"
 """
 
 
-@pytest.fixture(autouse=True)
-def quiet_logging() -> Iterator[None]:
-    """Give the package's logger back as it was."""
-    logger = logging.getLogger("demand_maint")
-    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.propagate = handlers, propagate
-    logger.setLevel(level)
-
-
 def ask(capsys: pytest.CaptureFixture[str], root: Path, *words: str) -> tuple[int, Any]:
-    """Run a command with --json; its exit code and what it printed."""
-    capsys.readouterr()
-    code = main([*words, "--root", str(root), "--json"])
-    return code, json.loads(capsys.readouterr().out)
+    """Run a command on `root`; its exit code and what it printed."""
+    return said(capsys, *words, "--root", str(root))
 
 
 def stream(days: int) -> pl.DataFrame:

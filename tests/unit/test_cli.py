@@ -2,12 +2,10 @@
 
 import io
 import json
-import logging
 import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,6 +26,9 @@ from demand_maint.errors import (
     SchemaMismatchError,
 )
 from demand_maint.testing import VirtualClock
+from tests.commands import said
+
+pytestmark = pytest.mark.usefixtures("quiet_logging")
 
 PROMISED = [
     "init",
@@ -48,22 +49,6 @@ PROMISED = [
     "report",
     "explain",
 ]
-
-
-@pytest.fixture(autouse=True)
-def quiet_logging() -> Any:
-    """Give the package's logger back as it was."""
-    logger = logging.getLogger("demand_maint")
-    before = (logger.handlers[:], logger.level, logger.propagate)
-    yield
-    logger.handlers[:], logger.propagate = before[0], before[2]
-    logger.setLevel(before[1])
-
-
-def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
-    """Run a command with --json; its exit code and the one JSON value it printed."""
-    code = main([*words, "--json"])
-    return code, json.loads(capsys.readouterr().out)
 
 
 def test_every_promised_subcommand_is_there() -> None:

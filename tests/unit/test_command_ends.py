@@ -2,7 +2,6 @@
 
 import errno
 import json
-import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,22 +23,9 @@ from demand_maint.errors import TrainingFailedError
 from demand_maint.model_manager import HybridModelManager
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.testing import VirtualClock
+from tests.commands import said
 
-
-@pytest.fixture(autouse=True)
-def quiet_logging() -> Any:
-    """Give the package's logger back as it was."""
-    logger = logging.getLogger("demand_maint")
-    before = (logger.handlers[:], logger.level, logger.propagate)
-    yield
-    logger.handlers[:], logger.propagate = before[0], before[2]
-    logger.setLevel(before[1])
-
-
-def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
-    """Run a command with --json; its exit code and the one JSON value it printed."""
-    code = main([*words, "--json"])
-    return code, json.loads(capsys.readouterr().out)
+pytestmark = pytest.mark.usefixtures("quiet_logging")
 
 
 def _shell(command: str, root: Path) -> subprocess.CompletedProcess[str]:

@@ -20,6 +20,8 @@ from demand_maint.errors import InsufficientDataError
 from demand_maint.model_monitor import ModelMonitor
 from demand_maint.testing import drifting_stream
 
+pytestmark = pytest.mark.usefixtures("quiet_logging")
+
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
