@@ -202,7 +202,8 @@ def _full_retrain_due(s: Situation) -> str | None:
     if limit is None or days is None or days < limit:
         return None
     tried = s.ledger.last("full", ("accepted", "rejected", "expired"))
-    if tried is not None and tried.outcome != "accepted" and s.now - tried.at < limit * UNPROVEN * DAY:
+    waits = s.policy.rejection_cooldown_days > 0 and tried is not None and tried.outcome != "accepted"
+    if waits and tried is not None and s.now - tried.at < limit * UNPROVEN * DAY:
         return None  # on nearly the same rows the next one will not fare better at once
     return f"{days:.0f} days since the last full retrain (limit {limit:g})"
 

@@ -116,6 +116,8 @@ def test_a_full_retrain_that_did_not_win_counts_half_the_interval(
     assert decide(situation(facts=old, ledger=ledger)).rule == rule
     assert decide(situation(CRITICAL, facts=old, ledger=ledger)).rule == "critical_drift"
     assert decide(situation(facts=structs.replace(old, fine_tunes=5), ledger=ledger)).rule != "none"
+    literal = structs.replace(situation(facts=old, ledger=ledger), policy=PolicyConfig.literal())
+    assert decide(literal).rule == "full_retrain_due"  # nothing is added to the user's rules there
 
 
 @pytest.mark.parametrize(
